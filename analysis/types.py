@@ -1,0 +1,183 @@
+"""What every part of the analysis speaks of: pair tables, metrics, gates and their results.
+
+Nothing here computes. Import it freely: it needs the standard library and NumPy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Column = NDArray[Any]
+Word = Literal["below", "above", "worse_by_at_most", "better_by_more_than", "within"]
+OnFail = Literal["rollback", "hold", "report"]
+Reason = Literal[
+    "insufficient",
+    "no_support",
+    "stale",
+    "unpaired",
+    "compute_error",
+    "noise_too_high",
+    "sample_ratio",
+    "changed",
+    "overrun",
+]
+
+LABELLED_KINDS = frozenset({"harm", "loss", "precision", "recall", "cost"})
+
+
+class InputError(ValueError):
+    """A number or table that the analysis cannot take; the message names it and its value."""
+
+
+class Status(IntEnum):
+    """What a gate says; the worst of several is their maximum."""
+
+    PASS = 0
+    UNDECIDED = 1
+    FAIL = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PairTable:
+    """The pair table: one row an event, columns of equal length, in the order (arrival time, event).
+
+    Columns (see DESIGN: the pair table). Numbers are float64 with NaN for null; what has few values is coded as int32:
+    an index into `words[...]`, -1 for null.
+
+    - ``event_id`` (opaque), ``unit_id`` (uint64), ``arrived`` (int64, microseconds since 1970)
+    - ``segment.<name>``            coded by ``words["segment.<name>"]``
+    - ``<output>.<lane>``           float64 for a number; coded by ``words["<output>"]`` for a label
+    - ``<policy>.<lane>``           the decision, coded by ``words["<policy>"]``; of two values: ``("false", "true")``
+    - ``<policy>.truth``            the class of the truth under the policy's line: 0 false, 1 true, -1 unknown
+    - ``missing.<lane>``            coded by ``words["missing"]``, -1 where the lane answered
+    - ``latency_ms.<lane>``         float64, NaN where unknown
+    - ``truth.<name>``              float64 (a boolean truth is 0 or 1), NaN without a label
+    - ``label_time`` (int64 microseconds, -1 without a label), ``propensity`` (float64, NaN without)
+    """
+
+    columns: Mapping[str, Column]
+    words: Mapping[str, tuple[str, ...]]
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(column) for name, column in self.columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise InputError(f"columns of a pair table must be of one length, got {lengths}")
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    def __getitem__(self, name: str) -> Column:
+        try:
+            return self.columns[name]
+        except KeyError:
+            raise InputError(f"the pair table has no column {name!r}; it has {', '.join(self.columns)}") from None
+
+    def take(self, rows: NDArray[Any] | slice) -> PairTable:
+        """The rows that an index array, a boolean mask or a slice chooses."""
+        return PairTable({name: column[rows] for name, column in self.columns.items()}, self.words)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A number defined before the start, resolved from the config: names of columns, never of YAML keys.
+
+    kind and what it reads:
+      flip        policy; `from_`/`to` (names of decisions, None = any change)
+      harm        policy, truth (the class, denominator), decisions (the numerator); its generic forms are harms too
+      precision   policy (of two values): truth true among decision true;  recall: decision true among truth true
+      loss        loss = absolute_error | squared_error | log_loss: output, truth_name, bound (largest possible loss);
+                  zero_one: policy
+      missing, errors   lane
+      latency     lane, quantile in (0, 1)
+      difference  output, bound (largest possible |challenger - incumbent|): mean of challenger - incumbent
+    A kind that is not known here gives an undecided row with the reason compute_error.
+    """
+
+    kind: str
+    policy: str | None = None
+    output: str | None = None
+    lane: str = "challenger"
+    truth: bool | None = None
+    decisions: tuple[str, ...] = ()
+    from_: str | None = None
+    to: str | None = None
+    loss: str | None = None
+    truth_name: str | None = None
+    bound: float | None = None
+    quantile: float | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether it needs outcomes, and so folds matured events only."""
+        return self.kind in LABELLED_KINDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """A metric with the value it must stay under or over, as STATISTICS section 3 defines pass and fail.
+
+    `each` lists what to split by: a tuple of segment names for every item, of one name or of several that are crossed.
+    `limit` is the number of the config (latencies in milliseconds). `alpha` None takes the rollout's.
+    """
+
+    name: str
+    metric: Metric
+    word: Word
+    limit: float
+    each: tuple[tuple[str, ...], ...] = ()
+    on_fail: OnFail = "rollback"
+    dry_run: bool = False
+    alpha: float | None = None
+    expect: float | None = None
+    discordance: float | None = None
+    min_units: int = 0
+    small: Literal["hold", "report"] = "hold"
+    unit: Literal["first"] = "first"
+    method: Literal["mixture"] = "mixture"
+
+    @property
+    def counted(self) -> bool:
+        """Whether the verdict follows it."""
+        return not self.dry_run and self.on_fail != "report"
+
+    @property
+    def compared(self) -> bool:
+        """Whether its numbers are incumbent minus challenger (positive = challenger better)."""
+        return self.word in ("worse_by_at_most", "better_by_more_than")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A confidence sequence at one look: it covers at every look at once."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateResult:
+    """One row of a verdict's `gates`: the whole gate (segment None) or one value of a segment that it lists."""
+
+    name: str
+    segment: Mapping[str, str] | None
+    status: Status
+    reason: Reason | None
+    estimate: float | None
+    lower: float | None
+    upper: float | None
+    limit: float
+    n_units: int
+    n_events: int
+    estimate_events: float | None
+    alpha: float
+    method: str
+    log_e_pass: float | None
+    log_e_fail: float | None
+    on_fail: OnFail
+    dry_run: bool
