@@ -1,0 +1,71 @@
+"""The counts of a rollout and their identity. Counts add up over shards; nothing here is found by subtraction.
+
+    read     = duplicates + unsampled + mirrored
+    mirrored = invalid + shed + in_flight + missing + paired
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+
+def _merged(a: Mapping[str, Mapping[str, int]], b: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    return {lane: {word: a.get(lane, {}).get(word, 0) + b.get(lane, {}).get(word, 0) for word in {**a.get(lane, {}), **b.get(lane, {})}}
+            for lane in {**a, **b}}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What has become of the entries of one shard, or of all of them.
+
+    missing: an event charged once, lane -> reason -> count. lanes: every lane's full tally, lane -> "answered" or reason -> count,
+    and "late" for an answer after `no_answer`. versions: lane -> model version -> answer frames. `unknown` counts answers on
+    events that never were.
+    """
+
+    duplicates: int = 0
+    mirrored: int = 0
+    invalid: int = 0
+    shed: int = 0
+    paired: int = 0
+    missing: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    lanes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    versions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    joined: int = 0
+    waiting: int = 0
+    orphaned: int = 0
+    revised: int = 0
+    invalid_outcomes: int = 0
+    unknown: int = 0
+    overrun: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        numbers = ("duplicates", "mirrored", "invalid", "shed", "paired", "joined", "waiting", "orphaned", "revised", "invalid_outcomes",
+                   "unknown", "overrun")  # fmt: skip
+        return replace(
+            self,
+            **{name: getattr(self, name) + getattr(other, name) for name in numbers},  # type: ignore[arg-type]
+            missing=_merged(self.missing, other.missing),
+            lanes=_merged(self.lanes, other.lanes),
+            versions=_merged(self.versions, other.versions),
+        )
+
+    @property
+    def missing_events(self) -> int:
+        """Events charged to a lane."""
+        return sum(n for by in self.missing.values() for n in by.values())
+
+
+def identity_problems(counts: Counts, *, read: int, unsampled: int, in_flight: int) -> list[str]:
+    """What does not add up, in words; empty when the identity holds. The three numbers are counted elsewhere, each on its own."""
+    problems = []
+    if read != counts.duplicates + unsampled + counts.mirrored:
+        problems.append(f"read {read} != duplicates {counts.duplicates} + unsampled {unsampled} + mirrored {counts.mirrored}")
+    settled = counts.invalid + counts.shed + in_flight + counts.missing_events + counts.paired
+    if counts.mirrored != settled:
+        problems.append(
+            f"mirrored {counts.mirrored} != invalid {counts.invalid} + shed {counts.shed} + in_flight {in_flight}"
+            f" + missing {counts.missing_events} + paired {counts.paired}"
+        )
+    return problems

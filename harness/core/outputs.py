@@ -1,0 +1,195 @@
+"""From a model's raw answer to the rollout's outputs: typed, finite, inside their range, or nothing at all.
+
+Readers (`rollout.Reader`): the field a JSON pointer names, or a number made of band probabilities. n probabilities have n + 1 rising
+edges; inside a band probability is spread evenly. Nothing here raises for what a model says: None is a bad output.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from functools import lru_cache
+from itertools import pairwise
+from typing import Final, Literal
+
+from harness.core.rollout import Output, Reader
+
+BELOW_ZERO = 0.001  # a probability may be this much below zero and counts as zero: rounding of the model
+SUM_OFF = 0.01  # probabilities may sum to one give or take this much, and are divided by their sum
+LONGEST_LABEL = 256  # characters: a longer text is no word of a label, and would carry content into the store
+
+OutputValue = float | str | tuple[float, ...]
+
+
+class Missing(Enum):
+    """That a pointer leads nowhere; JSON's null is a value, this is none."""
+
+    MISSING = "missing"
+
+
+MISSING: Final = Missing.MISSING
+
+_INDEX = re.compile(r"0|[1-9][0-9]{0,17}")
+_BAD_ESCAPE = re.compile(r"~(?![01])")
+
+
+@lru_cache(maxsize=4096)
+def _tokens(path: str) -> tuple[str, ...] | None:
+    """The keys of a pointer; None if it is no JSON pointer."""
+    if path == "":
+        return ()
+    if not path.startswith("/") or _BAD_ESCAPE.search(path):
+        return None
+    return tuple(token.replace("~1", "/").replace("~0", "~") for token in path[1:].split("/"))
+
+
+def pointer(document: object, path: str) -> object | Literal[Missing.MISSING]:
+    """What stands at a JSON pointer; MISSING if nothing does, or if `path` is no pointer. Lists take indexes without leading zeros.
+
+    Source: RFC 6901.
+
+    >>> pointer({"a/b": [10, 20]}, "/a~1b/1")
+    20
+    >>> pointer({"a": None}, "/b") is MISSING
+    True
+    """
+    tokens = _tokens(path)
+    if tokens is None:
+        return MISSING
+    found = document
+    for token in tokens:
+        if isinstance(found, dict):
+            if token not in found:
+                return MISSING
+            found = found[token]
+        elif isinstance(found, list | tuple) and _INDEX.fullmatch(token) and int(token) < len(found):
+            found = found[int(token)]
+        else:
+            return MISSING
+    return found
+
+
+def finite(value: object) -> float | None:
+    """A JSON number as a float; None for bool, text, null, NaN, infinities, and integers beyond a float."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _number(output: Output, value: object) -> float | None:
+    number = finite(value)
+    if number is None or (output.range and not output.range[0] <= number <= output.range[1]):
+        return None
+    return number
+
+
+def _label(output: Output, value: object) -> str | None:
+    if not isinstance(value, str) or len(value) > LONGEST_LABEL or (output.labels and value not in output.labels):
+        return None
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half a surrogate pair: no text that a bus or store could hold
+        return None
+    return value
+
+
+def _scores(output: Output, value: object) -> tuple[float, ...] | None:
+    """Object: a number under each label, other keys are let be. List: as long as the labels, in their order."""
+    found: Sequence[object]
+    if isinstance(value, dict):
+        found = [value.get(label) for label in output.labels]
+    elif isinstance(value, list | tuple) and len(value) == len(output.labels):
+        found = value
+    else:
+        return None
+    numbers = [_number(output, each) for each in found]
+    good = tuple(number for number in numbers if number is not None)
+    return good if good and len(good) == len(numbers) else None
+
+
+def _bands(value: object, edges: Sequence[float]) -> list[float] | None:
+    """The probabilities of the bands, none below zero, with a sum near one; None if they are none."""
+    if not isinstance(value, list | tuple) or not value or len(value) + 1 != len(edges):
+        return None
+    probabilities = []
+    for each in value:
+        probability = finite(each)
+        if probability is None or probability < -BELOW_ZERO:
+            return None
+        probabilities.append(max(probability, 0.0))
+    try:
+        total = math.fsum(probabilities)
+    except OverflowError:
+        return None
+    return probabilities if 1 - SUM_OFF - 1e-9 <= total <= 1 + SUM_OFF + 1e-9 else None
+
+
+def _median(probabilities: Sequence[float], edges: Sequence[float]) -> float:
+    """At or above an edge exactly when the probability of being there is at least one half, so a tie goes upward."""
+    total = math.fsum(probabilities)
+    tails = [math.fsum(probabilities[k:]) for k in range(len(probabilities))]
+    band = max(k for k, tail in enumerate(tails) if 2 * tail >= total)
+    share = (tails[band] - total / 2) / probabilities[band]
+    value = edges[band] + share * (edges[band + 1] - edges[band])
+    return min(max(value, edges[band]), math.nextafter(edges[band + 1], -math.inf))
+
+
+def _expectation(probabilities: Sequence[float], edges: Sequence[float]) -> float:
+    """Each band counts at its mid point."""
+    mids = [low / 2 + high / 2 for low, high in pairwise(edges)]
+    mean = math.fsum(p * mid for p, mid in zip(probabilities, mids, strict=True)) / math.fsum(probabilities)
+    return min(max(mean, edges[0]), edges[-1])
+
+
+def _tail(probabilities: Sequence[float], edges: Sequence[float], at: float) -> float:
+    """P(value >= at)."""
+    if at <= edges[0]:
+        return 1.0
+    if at >= edges[-1]:
+        return 0.0
+    band = bisect_right(edges, at) - 1
+    inside = probabilities[band] * ((edges[band + 1] - at) / (edges[band + 1] - edges[band]))
+    tail = math.fsum([inside, *probabilities[band + 1 :]]) / math.fsum(probabilities)
+    return min(max(tail, 0.0), 1.0)
+
+
+def _from_bands(output: Output, reader: Reader, value: object) -> float | None:
+    probabilities = _bands(value, reader.edges)
+    if probabilities is None or output.type != "number":
+        return None
+    if reader.how == "median":
+        return _number(output, _median(probabilities, reader.edges))
+    if reader.how == "expectation":
+        return _number(output, _expectation(probabilities, reader.edges))
+    return None if reader.at is None else _number(output, _tail(probabilities, reader.edges, reader.at))
+
+
+def read_output(output: Output, lane: str, answer: object) -> OutputValue | None:
+    """One output of one lane's answer; None if it is bad or the lane has no reader. The replica reads as the incumbent does."""
+    reader = output.readers.get(lane) or (output.readers.get("incumbent") if lane == "replica" else None)
+    found = MISSING if reader is None else pointer(answer, reader.pointer)
+    if reader is None or found is MISSING:
+        return None
+    if reader.how != "field":
+        return _from_bands(output, reader, found)
+    if output.type == "number":
+        return _number(output, found)
+    return _label(output, found) if output.type == "label" else _scores(output, found)
+
+
+def read_outputs(outputs: Mapping[str, Output], lane: str, answer: object) -> tuple[OutputValue, ...] | None:
+    """Every output of one lane's answer, in the config's order; None (a bad output) if any of them is bad."""
+    values = []
+    for output in outputs.values():
+        value = read_output(output, lane, answer)
+        if value is None:
+            return None
+        values.append(value)
+    return tuple(values)

@@ -1,0 +1,346 @@
+"""Fold the two logs of a shard, close pairs, name the missing: pure, so that the same records always give the same counts.
+
+The joiner hands in decoded frames, in log order, and what the store knows of the events they name; it takes out `Effects`, which the
+store applies with the new head or not at all. Nothing here reads a clock: a timeout is a record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from harness.core.accounting import Counts
+from harness.core.events import ANSWERED, Answer, AnswerFrame, Event, Frame, Invalid, InvalidOutcome, Outcome
+from harness.core.rollout import Rollout
+from harness.core.routing import ID_BYTES, replicated
+from harness.core.table import Dictionary, RowLayout
+
+NO_ANSWER = "no_answer"
+NEVER = -(1 << 62)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """How far a shard was folded, and what it counted on the way.
+
+    mirror, predictions: positions read. ordinal: the next event's; resolved: rows below it are written. seen: source -> highest source
+    position folded. upto: source -> no later entry has an arrival time at or before it. watermark: every event that arrived at or
+    before it is resolved (NEVER until all sources spoke). bus_time: the newest frame's. late_labels: labels put on rows that a
+    labelled gate may have folded already.
+    """
+
+    version: int = 0
+    mirror: int = -1
+    predictions: int = -1
+    ordinal: int = 0
+    resolved: int = 0
+    seen: Mapping[str, int] = field(default_factory=dict)
+    upto: Mapping[str, int] = field(default_factory=dict)
+    watermark: int = NEVER
+    bus_time: int = 0
+    late_labels: int = 0
+    counts: Counts = field(default_factory=Counts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Open:
+    """An event that waits for answers, or (settled) for the events before it. The payload is left behind. sent: its frame's bus time."""
+
+    ordinal: int
+    event: Event
+    mirror: int
+    sent: int
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What the store has of an event id: (source hash, ordinal) of each event that has it, their rows once written, early outcomes."""
+
+    events: tuple[tuple[bytes, int], ...] = ()
+    rows: Mapping[int, bytes] = field(default_factory=dict)
+    early: tuple[Outcome, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effects:
+    """Everything one fold changes. `open` and `settled` are written, `gone` is removed from both; `ids` are new events; `rows` follow
+    the old `resolved`; `labels` replace the label part of rows; an empty tuple in `early` removes the key."""
+
+    head: Head
+    open: Mapping[int, Open] = field(default_factory=dict)
+    settled: Mapping[int, Open] = field(default_factory=dict)
+    gone: tuple[int, ...] = ()
+    ids: Mapping[bytes, tuple[tuple[bytes, int], ...]] = field(default_factory=dict)
+    rows: bytes = b""
+    labels: Mapping[int, bytes] = field(default_factory=dict)
+    early: Mapping[bytes, tuple[Outcome, ...]] = field(default_factory=dict)
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A head with the number of open events, counted in the store at the same moment."""
+
+    head: Head
+    in_flight: int
+
+
+class _Tally:
+    """Counts that are being changed; frozen again at the end of a fold."""
+
+    def __init__(self, counts: Counts) -> None:
+        self.numbers = {name: getattr(counts, name) for name in Counts.__dataclass_fields__ if isinstance(getattr(counts, name), int)}
+        self.nested = {name: {lane: dict(by) for lane, by in getattr(counts, name).items()} for name in ("missing", "lanes", "versions")}
+
+    def add(self, name: str, n: int = 1) -> None:
+        self.numbers[name] += n
+
+    def lane(self, name: str, lane: str, word: str) -> None:
+        by = self.nested[name].setdefault(lane, {})
+        by[word] = by.get(word, 0) + 1
+
+    def counts(self) -> Counts:
+        return Counts(**self.numbers, **self.nested)
+
+
+class Fold:
+    """The joins of one shard in memory: feed it records, take the effects, apply them; after a refusal throw it away and load again."""
+
+    def __init__(self, rollout: Rollout, layout: RowLayout, head: Head, opens: Mapping[int, Open], words: Sequence[str]) -> None:
+        self.rollout, self.layout = rollout, layout
+        self.head = head
+        self._matures = int(rollout.outcomes.matures_s * 1e6) if rollout.outcomes else 0
+        self._opens = dict(opens)
+        self._by_id: dict[bytes, list[int]] = {}
+        for ordinal in sorted(self._opens):
+            self._by_id.setdefault(self._opens[ordinal].event.key[:ID_BYTES], []).append(ordinal)
+        self._words = Dictionary(words)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Starts a new set of changes on top of the head."""
+        head = self.head
+        self._tally = _Tally(head.counts)
+        self._seen, self._upto = dict(head.seen), dict(head.upto)
+        self._mirror, self._predictions, self._bus_time = head.mirror, head.predictions, head.bus_time
+        self._ordinal, self._late_labels, self._n_words = head.ordinal, head.late_labels, len(self._words.words)
+        self._changed: set[int] = set()
+        self._known: dict[bytes, Known] = {}
+        self._ids: dict[bytes, tuple[tuple[bytes, int], ...]] = {}
+        self._early: dict[bytes, tuple[Outcome, ...]] = {}
+        self._labels: dict[int, bytes] = {}
+
+    # ---------------------------------------------------------------------------------------------------- what must be looked up
+    def unknown_keys(self, frames: Iterable[Frame], answers: Iterable[AnswerFrame]) -> set[bytes]:
+        """The id hashes in these records of which the store must be asked."""
+        wanted: set[bytes] = set()
+        for frame in frames:
+            seen = self._seen.get(frame.source, -1)
+            for entry in frame.entries:
+                if entry.position > seen and isinstance(entry, Event | Outcome):
+                    wanted.add(entry.key[:ID_BYTES])
+        for answered in answers:
+            wanted.update(answer.key[:ID_BYTES] for answer in answered.answers if answer.key[:ID_BYTES] not in self._by_id)
+        return wanted
+
+    def know(self, found: Mapping[bytes, Known]) -> None:
+        """Takes in what the store has of them."""
+        self._known.update(found)
+
+    # -------------------------------------------------------------------------------------------------------------- the mirror
+    def mirror(self, position: int, frame: Frame) -> None:
+        """Folds one mirror frame. An entry at or below the highest position seen of its source is a redelivery and changes nothing."""
+        self._mirror = max(self._mirror, position)
+        self._bus_time = max(self._bus_time, frame.sent)
+        seen = self._seen.get(frame.source, -1)
+        for entry in frame.entries:
+            if entry.position <= seen:
+                continue
+            seen = entry.position
+            match entry:
+                case Event():
+                    self._event(entry, position, frame.sent)
+                case Invalid():
+                    self._tally.add("mirrored")
+                    self._tally.add("invalid")
+                case Outcome():
+                    self._outcome(entry)
+                case InvalidOutcome():
+                    self._tally.add("invalid_outcomes")
+        self._seen[frame.source] = seen
+        self._upto[frame.source] = max(self._upto.get(frame.source, NEVER), frame.upto)
+
+    def _event(self, event: Event, mirror: int, sent: int) -> None:
+        id, source = event.key[:ID_BYTES], event.key[ID_BYTES:]
+        others = self._ids.get(id) or self._known.get(id, Known()).events
+        if any(known == source for known, _ in others):
+            self._tally.add("duplicates")
+            return
+        ordinal, self._ordinal = self._ordinal, self._ordinal + 1
+        self._tally.add("mirrored")
+        self._ids[id] = (*others, (source, ordinal))
+        self._opens[ordinal] = Open(ordinal=ordinal, event=replace(event, payload=b""), mirror=mirror, sent=sent)
+        self._by_id.setdefault(id, []).append(ordinal)
+        self._changed.add(ordinal)
+        early = self._early_of(id)
+        if early:
+            self._early[id] = ()
+            for outcome in early:
+                self._tally.add("waiting", -1)
+                self._outcome(outcome)
+
+    # ----------------------------------------------------------------------------------------------------------------- outcomes
+    def _early_of(self, id: bytes) -> tuple[Outcome, ...]:
+        return self._early[id] if id in self._early else self._known.get(id, Known()).early
+
+    def _outcome(self, outcome: Outcome) -> None:
+        """Joins an outcome to the first event of its id: the first label is `joined`, later ones are `revised`, the last by time counts."""
+        id = outcome.key[:ID_BYTES]
+        events = self._ids.get(id) or self._known.get(id, Known()).events
+        if not events:
+            self._early[id] = (*self._early_of(id), outcome)
+            self._tally.add("waiting")
+            return
+        ordinal = min(ordinal for _, ordinal in events)
+        order = (outcome.time, outcome.number)
+        opened = self._opens.get(ordinal)
+        if opened is not None:
+            old = opened.outcome
+            self._tally.add("joined" if old is None else "revised")
+            if old is None or order > (old.time, old.number):
+                self._opens[ordinal] = replace(opened, outcome=outcome)
+                self._changed.add(ordinal)
+            return
+        row = self._row(id, ordinal)
+        if row is None:  # its pair has expired
+            self._tally.add("orphaned")
+            return
+        before = self.layout.label_order(row)
+        self._tally.add("joined" if before[0] < 0 else "revised")
+        if order > before:
+            label = self.layout.pack_label(outcome)
+            self._labels[ordinal] = row[: self.layout.label_at] + label
+            if self.layout.facts(row)[0] <= self.low_water() - self._matures:
+                self._late_labels += 1
+
+    def _row(self, id: bytes, ordinal: int) -> bytes | None:
+        return self._labels[ordinal] if ordinal in self._labels else self._known.get(id, Known()).rows.get(ordinal)
+
+    def give_up(self, keys: Iterable[bytes]) -> None:
+        """Early outcomes whose event never came within the time to live are orphaned; the store must have been asked for these keys."""
+        for id in keys:
+            early = self._early_of(id)
+            if early and id not in self._ids:
+                self._early[id] = ()
+                self._tally.add("waiting", -len(early))
+                self._tally.add("orphaned", len(early))
+
+    # ------------------------------------------------------------------------------------------------------------------ answers
+    def predictions(self, position: int, frame: AnswerFrame) -> None:
+        """Folds one answer frame: the first answer per (event, lane) in log order wins; one after `no_answer` is `late`."""
+        self._predictions = max(self._predictions, position)
+        if frame.version is not None:
+            self._tally.lane("versions", frame.lane, frame.version)
+        for answer in frame.answers:
+            id, source = answer.key[:ID_BYTES], answer.key[ID_BYTES:]
+            ordinal = next((o for o in self._by_id.get(id, ()) if self._opens[o].event.key == answer.key), None)
+            if ordinal is not None:
+                self._answer(self._opens[ordinal], frame.lane, answer)
+                continue
+            known = self._known.get(id, Known())
+            row = next((known.rows[o] for s, o in known.events if s == source and o in known.rows), None)
+            if row is None:
+                self._tally.add("unknown")
+            elif answer.status == ANSWERED and self.layout.facts(row)[1].get(frame.lane) == NO_ANSWER:
+                self._tally.lane("lanes", frame.lane, "late")
+
+    def _answer(self, opened: Open, lane: str, answer: Answer) -> None:
+        first = opened.answers.get(lane)
+        if first is not None:
+            if first.status == NO_ANSWER and answer.status == ANSWERED:
+                self._tally.lane("lanes", lane, "late")
+            return
+        opened = replace(opened, answers={**opened.answers, lane: answer})
+        self._opens[opened.ordinal] = opened
+        self._changed.add(opened.ordinal)
+        self._tally.lane("lanes", lane, answer.status)
+        if self.is_settled(opened):
+            charged = next((x for x in ("incumbent", "challenger") if opened.answers[x].status != ANSWERED), None)
+            if charged is None:
+                self._tally.add("paired")
+            else:
+                self._tally.lane("missing", charged, opened.answers[charged].status)
+
+    def asked(self, key: bytes) -> tuple[str, ...]:
+        """The lanes that are asked about an event."""
+        replica = self.rollout.models.get("replica")
+        return tuple(lane for lane in self.rollout.lanes if lane != "replica" or (replica and replicated(key, replica.percent)))
+
+    def is_settled(self, opened: Open) -> bool:
+        """Whether every lane that was asked has answered, in whatever way."""
+        return all(lane in opened.answers for lane in self.asked(opened.event.key))
+
+    def overdue(self, window: int) -> list[tuple[int, str, tuple[bytes, ...]]]:
+        """(mirror position, lane, keys) of the answers still missing when bus time has passed the pairing window (microseconds)."""
+        late: dict[tuple[int, str], list[bytes]] = {}
+        for opened in self._opens.values():
+            if opened.sent + window < self._bus_time:
+                for lane in self.asked(opened.event.key):
+                    if lane not in opened.answers:
+                        late.setdefault((opened.mirror, lane), []).append(opened.event.key)
+        return [(mirror, lane, tuple(keys)) for (mirror, lane), keys in sorted(late.items())]
+
+    # ------------------------------------------------------------------------------------------------------------------ effects
+    def low_water(self) -> int:
+        """No later event of any source arrives at or before this; what the time to live of early outcomes runs against."""
+        return min((upto for source, upto in self._upto.items() if source.startswith("events/")), default=NEVER)
+
+    def effects(self, n_sources: int) -> Effects:
+        """What has changed since the head, for one apply; call `applied` when it succeeded.
+
+        n_sources: partitions of the events topic; until each has spoken the watermark is NEVER.
+        """
+        resolved, rows, gone = self.head.resolved, bytearray(), []
+        while (ready := self._opens.get(resolved)) is not None and self.is_settled(ready):
+            rows += self.layout.pack(ready.event, ready.answers, ready.outcome, self._words)
+            gone.append(resolved)
+            resolved += 1
+        done = set(gone)
+        kept = {ordinal: self._opens[ordinal] for ordinal in sorted(self._changed - done)}
+        settled = {ordinal: opened for ordinal, opened in kept.items() if self.is_settled(opened)}
+        n_spoken = sum(source.startswith("events/") for source in self._upto)
+        unresolved = min((o.event.arrived for n, o in self._opens.items() if n not in done), default=None)
+        low = self.low_water() if n_spoken >= n_sources else NEVER
+        head = Head(
+            version=self.head.version + 1, mirror=self._mirror, predictions=self._predictions, ordinal=self._ordinal, resolved=resolved,
+            seen=dict(self._seen), upto=dict(self._upto), bus_time=self._bus_time, late_labels=self._late_labels,
+            watermark=low if unresolved is None else min(low, unresolved - 1), counts=self._tally.counts(),
+        )  # fmt: skip
+        labels = {ordinal: row[self.layout.label_at :] for ordinal, row in self._labels.items()}
+        return Effects(
+            head=head, open={n: o for n, o in kept.items() if n not in settled}, settled=settled, gone=tuple(gone), ids=dict(self._ids),
+            rows=bytes(rows), labels=labels, early=dict(self._early), words=tuple(self._words.words[self._n_words :]),
+        )  # fmt: skip
+
+    def applied(self, effects: Effects) -> None:
+        """The effects are stored: go on from their head."""
+        for ordinal in effects.gone:
+            opened = self._opens.pop(ordinal)
+            id = opened.event.key[:ID_BYTES]
+            self._by_id[id].remove(ordinal)
+            if not self._by_id[id]:
+                del self._by_id[id]
+        self.head = effects.head
+        self._begin()
+
+    @property
+    def n_open(self) -> int:
+        """Events held in memory: in flight, or settled behind one that is."""
+        return len(self._opens)
+
+    @property
+    def bus_time(self) -> int:
+        """The newest frame's, microseconds."""
+        return self._bus_time

@@ -1,0 +1,235 @@
+"""What a rollout's config says, once it is valid: frozen, with every name resolved. `harness.config` makes it from YAML.
+
+Times are seconds (`_s`), lines and ranges are in the output's own unit, percents are 0 to 100.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from analysis.types import Gate
+
+LANES = ("incumbent", "challenger", "replica")
+MISSING_REASONS = ("timeout", "error", "bad_output", "shed", "no_answer")
+TRUE_FALSE = ("false", "true")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A slice fixed before the start: a field of the event, or bins of a truth (known only with the label).
+
+    `field` is a CloudEvents attribute or a /pointer into the data. `values` are those the config lists, empty for free ones;
+    a value not listed is `other`, an absent one is `missing`.
+    """
+
+    name: str
+    field: str | None = None
+    values: tuple[str, ...] = ()
+    other: str = "other"
+    missing: str = "unknown"
+    truth: str | None = None
+    bins: tuple[float, ...] = ()
+
+    @property
+    def listed(self) -> tuple[str, ...] | None:
+        """The values that the config lists; None if any value may come."""
+        return self.bin_names if self.truth else (self.values or None)
+
+    @property
+    def bin_names(self) -> tuple[str, ...]:
+        """One name a bin, as in [13, 16)."""
+        return tuple(f"[{low:g}, {high:g})" for low, high in zip(self.bins, self.bins[1:], strict=False))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Events:
+    """Where events come from, and what is read from each."""
+
+    topic: str
+    unit: str
+    segments: tuple[Segment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A lane's model: how it is called."""
+
+    lane: str
+    uri: str
+    timeout_s: float = 1.0
+    concurrency: int = 1
+    batch: int = 64
+    of: str | None = None
+    percent: float = 100.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """How one lane's answer becomes an output.
+
+    how: field (`pointer`), or of the band probabilities at `pointer` with n + 1 `edges`: median, expectation, tail (P(value >= at)).
+    """
+
+    how: Literal["field", "median", "expectation", "tail"]
+    pointer: str
+    edges: tuple[float, ...] = ()
+    at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """One meaning for answers of different shape.
+
+    number: a float inside `range`. label: one word of `labels` (any word when empty). scores: a number for each of `labels`.
+    """
+
+    name: str
+    type: Literal["number", "scores", "label"]
+    readers: Mapping[str, Reader]
+    unit: str | None = None
+    range: tuple[float, float] | None = None
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A threshold: one number, or one for each value of the segment `by`, with a default for the others."""
+
+    default: float
+    by: str | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One of several decisions of a policy: taken from its line upward; the last one has none and takes the rest."""
+
+    decision: str
+    at_least: Line | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Where an output becomes a decision.
+
+    lines: the line of each lane, and of `truth`. choices: empty for the two decisions false and true. `label` chooses the score
+    of a `scores` output; `is_one_of` the words of a `label` output that mean true. recorded: lane -> pointer into the event's
+    data where the decision that production really took stands.
+    """
+
+    name: str
+    output: str
+    lines: Mapping[str, Line]
+    choices: tuple[Choice, ...] = ()
+    label: str | None = None
+    is_one_of: tuple[str, ...] = ()
+    recorded: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def decisions(self) -> tuple[str, ...]:
+        """Every word the policy can say; false before true."""
+        return tuple(choice.decision for choice in self.choices) or TRUE_FALSE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Harm:
+    """An error with a name, a direction and a denominator."""
+
+    name: str
+    policy: str
+    truth: bool
+    decisions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcomes:
+    """Where outcomes come from, and what a label is. Pointers lead into the outcome's data."""
+
+    topic: str
+    event: str
+    truth: Mapping[str, str]
+    matures_s: float
+    propensity: str | None = None
+    least: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One step of the rollout's way: shadow, canary at a percent, or promote with its bake time."""
+
+    kind: Literal["shadow", "canary", "promote"]
+    percent: float = 100.0
+    at_least_s: float = 0.0
+    bake_s: float = 0.0
+    people: int = 0
+    roles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detect:
+    """What bounds the change detectors: a unit counts once a window; false alarms are bounded over `units`."""
+
+    window_s: float = 3 * 86_400.0
+    units: int = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """How long pairs and records are kept, and which plain ids."""
+
+    pairs_s: float = 30 * 86_400.0
+    records_s: float = 6 * 365 * 86_400.0
+    ids: Literal["none", "disagreements", "all"] = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """One challenger's way from shadow to live.
+
+    sha256: of the config's canonical JSON, 64 hex digits. folder: where relative paths of `recorded:` models start.
+    document: the config as plain values, for records and reports.
+    """
+
+    name: str
+    events: Events
+    models: Mapping[str, Model]
+    outputs: Mapping[str, Output]
+    policies: Mapping[str, Policy]
+    harms: Mapping[str, Harm]
+    outcomes: Outcomes | None
+    sample_percent: float
+    window_s: float
+    gates: tuple[Gate, ...]
+    stages: tuple[Stage, ...]
+    sha256: str
+    folder: Path
+    document: Mapping[str, object]
+    alpha: float = 0.05
+    looks_s: float = 3_600.0
+    detect: Detect = field(default_factory=Detect)
+    keep: Keep = field(default_factory=Keep)
+    expires_s: float = 30 * 86_400.0
+
+    @property
+    def lanes(self) -> tuple[str, ...]:
+        """The lanes that are called, incumbent first."""
+        return tuple(lane for lane in LANES if lane in self.models)
+
+    @property
+    def truths(self) -> tuple[str, ...]:
+        """Names of the truths an outcome may carry, in the config's order."""
+        return tuple(self.outcomes.truth) if self.outcomes else ()
+
+    def truth_of(self, output: str) -> str | None:
+        """An output is judged by the truth of its own name, or by the only one there is."""
+        if output in self.truths:
+            return output
+        return self.truths[0] if len(self.truths) == 1 else None
+
+    @property
+    def event_segments(self) -> tuple[Segment, ...]:
+        """The segments known with the event, in the config's order."""
+        return tuple(segment for segment in self.events.segments if segment.truth is None)

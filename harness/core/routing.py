@@ -1,0 +1,58 @@
+"""Hashes that decide: which shard, is a unit sampled, which arm. Stable for a rollout's name, on any machine and in any language.
+
+Every hash is BLAKE2b (RFC 7693), keyed by the rollout's name (and a secret, if there is one) and separated by purpose. Nothing of a
+config's version goes in: who is sampled at 10 percent is sampled at 20.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+ID_BYTES = 10
+SOURCE_BYTES = 4
+KEY_BYTES = ID_BYTES + SOURCE_BYTES
+
+
+class Hasher:
+    """The hashes of one rollout.
+
+    key of BLAKE2b: `rollout name`, or the secret followed by it, cut by a first hash to 32 bytes. person: the purpose, at most 16
+    bytes.
+    """
+
+    def __init__(self, rollout: str, secret: bytes = b"") -> None:
+        self._key = blake2b(secret + rollout.encode(), digest_size=32, person=b"shadow-rollout").digest()
+
+    def digest(self, purpose: bytes, text: str, size: int) -> bytes:
+        """`size` bytes for `text`, other ones for another purpose."""
+        return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size, key=self._key, person=purpose).digest()
+
+    def event_id(self, id: str) -> bytes:
+        """The 10 bytes by which an outcome finds its event."""
+        return self.digest(b"event", id, ID_BYTES)
+
+    def key(self, source: str, id: str) -> bytes:
+        """The 14 bytes that identify an event: its id's, then its source's."""
+        return self.event_id(id) + self.digest(b"source", source, SOURCE_BYTES)
+
+    def unit(self, unit: str) -> int:
+        """The 64-bit number that stands for a unit."""
+        return int.from_bytes(self.digest(b"unit", unit, 8), "big")
+
+    def fraction(self, purpose: bytes, unit: str) -> float:
+        """A uniform number in [0, 1) for a unit: 53 bits, so that every language gives the same double."""
+        return (int.from_bytes(self.digest(purpose, unit, 8), "big") >> 11) / (1 << 53)
+
+    def sampled(self, unit: str, percent: float) -> bool:
+        """Whether a unit is in a sample of `percent`; a larger percent keeps all that a smaller one took."""
+        return self.fraction(b"sample", unit) * 100.0 < percent
+
+
+def shard_of(key: bytes, shards: int) -> int:
+    """The shard of an event, and of the outcomes that name its id: the first 8 bytes of the id's hash modulo the number of shards."""
+    return int.from_bytes(key[:8], "big") % shards
+
+
+def replicated(key: bytes, percent: float) -> bool:
+    """Whether the replica is asked about an event: its own bits of the key decide, the same in every role."""
+    return int.from_bytes(key[8:ID_BYTES], "big") * 100.0 < percent * (1 << 16)

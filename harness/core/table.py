@@ -1,0 +1,270 @@
+"""Pairs to the pair table: how a row is packed, and the one place where rows become columns and policies are applied.
+
+A row has a fixed width, given by the rollout: facts of the event, then each lane's answer, then the label, which is patched in place
+when an outcome comes. Words (segment values, decisions, labels) are codes into the shard's dictionary; 65535 is none.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import permutations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.types import Column, PairTable
+from harness.core.events import ANSWERED, Answer, Event, Outcome
+from harness.core.policies import Codes, Floats, decide, recorded_words, truth_class
+from harness.core.rollout import MISSING_REASONS, Rollout
+from harness.core.routing import KEY_BYTES
+
+NO_WORD = 0xFFFF
+MOST_WORDS = 60_000
+TOO_MANY = "(too many)"
+ANSWERED_CODE, NOT_ASKED = 255, 254
+NO_TRUTH, NUMBER, BOOLEAN = 0, 1, 2
+
+
+def recorded_decisions(rollout: Rollout) -> tuple[tuple[str, str, str], ...]:
+    """(policy, lane, pointer) of every decision that production records in its events."""
+    return tuple((p.name, lane, pointer) for p in rollout.policies.values() for lane, pointer in p.recorded.items())
+
+
+class Dictionary:
+    """The words of one shard: grows, never changes. What comes after 60,000 words shares one."""
+
+    def __init__(self, words: Iterable[str] = ()) -> None:
+        self.words = list(words)
+        self._codes = {word: code for code, word in enumerate(self.words)}
+
+    def code(self, word: str | None) -> int:
+        """The code of a word, given out when it is new."""
+        if word is None:
+            return NO_WORD
+        found = self._codes.get(word)
+        if found is None:
+            if len(self.words) >= MOST_WORDS and word != TOO_MANY:
+                return self.code(TOO_MANY)
+            found = self._codes[word] = len(self.words)
+            self.words.append(word)
+        return found
+
+
+class RowLayout:
+    """Where each fact stands in a packed row of one rollout. Little-endian, without padding."""
+
+    def __init__(self, rollout: Rollout) -> None:
+        self.rollout = rollout
+        self.recorded = recorded_decisions(rollout)
+        fields: list[tuple[str, str, str]] = [("key", f"{KEY_BYTES}s", f"V{KEY_BYTES}"), ("arrived", "q", "<i8"), ("unit", "Q", "<u8")]
+        fields += [(f"segment.{s.name}", "H", "<u2") for s in rollout.event_segments]
+        fields += [(f"recorded.{policy}.{lane}", "H", "<u2") for policy, lane, _ in self.recorded]
+        self._n_facts = len(fields)
+        for lane in rollout.lanes:
+            fields += [(f"missing.{lane}", "B", "u1"), (f"latency_ms.{lane}", "f", "<f4")]
+            for output in rollout.outputs.values():
+                match output.type:
+                    case "number":
+                        fields.append((f"{output.name}.{lane}", "d", "<f8"))
+                    case "label":
+                        fields.append((f"{output.name}.{lane}", "H", "<u2"))
+                    case "scores":
+                        fields += [(f"{output.name}.{label}.{lane}", "f", "<f4") for label in output.labels]
+        label = [part for name in rollout.truths for part in ((f"kind.{name}", "B", "u1"), (f"truth.{name}", "d", "<f8"))]
+        label += [("label_time", "q", "<i8"), ("label_number", "Q", "<u8"), ("propensity", "f", "<f4")]
+        self.dtype = np.dtype([(name, kind) for name, _, kind in (*fields, *label)])
+        self.width = self.dtype.itemsize
+        self._facts = struct.Struct("<" + "".join(code for _, code, _ in fields))
+        self._label = struct.Struct("<" + "".join(code for _, code, _ in label))
+        self.label_at = self._facts.size
+        self._reasons = {ANSWERED: ANSWERED_CODE, **{reason: code for code, reason in enumerate(MISSING_REASONS)}}
+
+    def pack(self, event: Event, answers: Mapping[str, Answer], outcome: Outcome | None, words: Dictionary) -> bytes:
+        """The row of a settled event; a lane without an answer was not asked."""
+        values: list[object] = [event.key, event.arrived, event.unit, *map(words.code, event.segments), *map(words.code, event.decisions)]
+        for lane in self.rollout.lanes:
+            values += self._answer(answers.get(lane), words)
+        return self._facts.pack(*values) + self.pack_label(outcome)
+
+    def _answer(self, answer: Answer | None, words: Dictionary) -> list[object]:
+        latency = float("nan") if answer is None or answer.latency_ms is None else answer.latency_ms
+        values: list[object] = [NOT_ASKED if answer is None else self._reasons[answer.status], latency]
+        outputs = answer.outputs if answer is not None and answer.status == ANSWERED else None
+        for index, output in enumerate(self.rollout.outputs.values()):
+            value = None if outputs is None else outputs[index]
+            if output.type == "label":
+                values.append(words.code(value if isinstance(value, str) else None))
+            elif output.type == "scores":
+                values += value if isinstance(value, tuple) else [float("nan")] * len(output.labels)
+            else:
+                values.append(float("nan") if value is None else value)
+        return values
+
+    def pack_label(self, outcome: Outcome | None) -> bytes:
+        """The label's part of a row, at `label_at`."""
+        values: list[object] = []
+        for truth in outcome.truths if outcome else (None,) * len(self.rollout.truths):
+            kind = NO_TRUTH if truth is None else BOOLEAN if isinstance(truth, bool) else NUMBER
+            values += [kind, float("nan") if truth is None else float(truth)]
+        propensity = float("nan") if outcome is None or outcome.propensity is None else outcome.propensity
+        return self._label.pack(*values, outcome.time if outcome else -1, outcome.number if outcome else 0, propensity)
+
+    def label_order(self, row: bytes) -> tuple[int, int]:
+        """(time, number) of a row's label, by which the last one counts; (-1, 0) without one."""
+        *_, time, number, _ = self._label.unpack_from(row, self.label_at)
+        return time, number
+
+    def facts(self, row: bytes) -> tuple[int, dict[str, str]]:
+        """(arrival time, lane -> status) of a packed row; a lane that was not asked is left out."""
+        record = np.frombuffer(row, self.dtype, count=1)[0]
+        names = {code: status for status, code in self._reasons.items()}
+        return int(record["arrived"]), {
+            lane: names[code] for lane in self.rollout.lanes if (code := int(record[f"missing.{lane}"])) != NOT_ASKED
+        }
+
+    def records(self, data: bytes) -> NDArray[np.void]:
+        """The rows of a packed run, as one record array."""
+        return np.frombuffer(data, self.dtype)
+
+
+def _words(codes: Column, own: Sequence[str], shared: dict[str, int]) -> Codes:
+    """Codes of one shard's dictionary as codes of a shared one, which grows by the words that occur."""
+    used = np.unique(codes)
+    lookup = np.full(NO_WORD + 1, -1, np.int32)
+    for code in used[used != NO_WORD]:
+        lookup[code] = shared.setdefault(own[code], len(shared))
+    return lookup[codes]
+
+
+class TableBuilder:
+    """Makes pair tables of one rollout from packed rows of any shards. Codes stay the same from one table to the next.
+
+    Values that the config lists have their codes from the start, others in the order in which they are first seen.
+    """
+
+    def __init__(self, rollout: Rollout) -> None:
+        self.rollout = rollout
+        self.layout = RowLayout(rollout)
+        self._shared: dict[str, dict[str, int]] = {}
+        for segment in rollout.event_segments:
+            self._shared[f"segment.{segment.name}"] = {word: code for code, word in enumerate(segment.values)}
+        for output in rollout.outputs.values():
+            if output.type == "label":
+                self._shared[output.name] = {word: code for code, word in enumerate(output.labels)}
+
+    def build(self, runs: Sequence[tuple[NDArray[np.void], Sequence[str]]]) -> PairTable:
+        """One table of (records, words of their shard) runs, in the order (arrival time, event key)."""
+        records = np.concatenate([run for run, _ in runs]) if runs else np.empty(0, self.layout.dtype)
+        order = np.lexsort((_key_order(records), records["arrived"]))
+        coded = {
+            name: np.concatenate([_words(run[name], words, self._shared.setdefault(_dictionary_of(name), {})) for run, words in runs])[order]
+            if runs
+            else np.empty(0, np.int32)
+            for name in self._coded_fields()
+        }
+        return self._columns(records[order], coded)
+
+    def _coded_fields(self) -> list[str]:
+        names = [f"segment.{s.name}" for s in self.rollout.event_segments]
+        names += [f"recorded.{policy}.{lane}" for policy, lane, _ in self.layout.recorded]
+        return names + [f"{o.name}.{lane}" for o in self.rollout.outputs.values() if o.type == "label" for lane in self.rollout.lanes]
+
+    def _columns(self, records: NDArray[np.void], coded: Mapping[str, Codes]) -> PairTable:
+        rollout = self.rollout
+        columns: dict[str, Column] = {
+            "event_id": np.ascontiguousarray(records["key"]),
+            "unit_id": records["unit"].astype(np.uint64),
+            "arrived": records["arrived"].astype(np.int64),
+        }
+        words: dict[str, tuple[str, ...]] = {"missing": (*MISSING_REASONS, "not_asked")}
+        for segment in rollout.event_segments:
+            name = f"segment.{segment.name}"
+            columns[name], words[name] = coded[name], tuple(self._shared[name])
+        for name in rollout.truths:
+            columns[f"truth.{name}"] = records[f"truth.{name}"].astype(np.float64)
+        for segment in rollout.events.segments:
+            if segment.truth is not None:
+                columns[f"segment.{segment.name}"] = _binned(columns[f"truth.{segment.truth}"], segment.bins)
+                words[f"segment.{segment.name}"] = segment.bin_names
+        for lane in rollout.lanes:
+            self._lane(lane, records, coded, columns)
+        for output in rollout.outputs.values():
+            if output.type == "label":
+                words[output.name] = tuple(self._shared[output.name])
+        self._decisions(records, coded, columns, words)
+        columns["label_time"] = records["label_time"].astype(np.int64)
+        columns["propensity"] = records["propensity"].astype(np.float64)
+        return PairTable(columns, words)
+
+    def _lane(self, lane: str, records: NDArray[np.void], coded: Mapping[str, Codes], columns: dict[str, Column]) -> None:
+        missing = records[f"missing.{lane}"].astype(np.int32)
+        missing[missing == NOT_ASKED] = len(MISSING_REASONS)
+        missing[missing == ANSWERED_CODE] = -1
+        columns[f"missing.{lane}"] = missing
+        columns[f"latency_ms.{lane}"] = records[f"latency_ms.{lane}"].astype(np.float64)
+        for output in self.rollout.outputs.values():
+            if output.type == "number":
+                columns[f"{output.name}.{lane}"] = records[f"{output.name}.{lane}"].astype(np.float64)
+            elif output.type == "label":
+                columns[f"{output.name}.{lane}"] = coded[f"{output.name}.{lane}"]
+            else:
+                for label in output.labels:
+                    name = f"{output.name}.{label}.{lane}"
+                    columns[name] = records[name].astype(np.float64)
+
+    def _decisions(
+        self, records: NDArray[np.void], coded: Mapping[str, Codes], columns: dict[str, Column], words: dict[str, tuple[str, ...]]
+    ) -> None:
+        def segment(name: str) -> tuple[Codes, tuple[str, ...]]:
+            return columns[f"segment.{name}"], words[f"segment.{name}"]
+
+        for policy in self.rollout.policies.values():
+            output = self.rollout.outputs[policy.output]
+            seen = self._shared.get(f"recorded.{policy.name}", {})
+            known = words[policy.name] = recorded_words(policy, policy.recorded, tuple(seen))
+            for lane in self.rollout.lanes:
+                name = f"{output.name}.{policy.label}.{lane}" if policy.label else f"{output.name}.{lane}"
+                said = decide(policy, output, lane, columns[name], words.get(output.name, ()), segment)
+                took = coded.get(f"recorded.{policy.name}.{lane}")
+                if took is not None:
+                    lookup = np.array([known.index(word) for word in seen] or [0], np.int32)
+                    said = np.where(took >= 0, lookup[np.maximum(took, 0)], said)
+                    said[columns[f"missing.{lane}"] >= 0] = -1
+                columns[f"{policy.name}.{lane}"] = said.astype(np.int32)
+            truth = self.rollout.truth_of(policy.output)
+            if truth is not None:
+                is_boolean = records[f"kind.{truth}"] == BOOLEAN
+                columns[f"{policy.name}.truth"] = truth_class(policy, columns[f"truth.{truth}"], is_boolean, segment)
+
+
+def _dictionary_of(field: str) -> str:
+    """The name under which the words of a coded field are shared: lanes of one output or policy share theirs."""
+    return field if field.startswith("segment.") else field.rpartition(".")[0]
+
+
+def _key_order(records: NDArray[np.void]) -> NDArray[np.uint64]:
+    """The first 8 bytes of each key as a number: what decides between events of one microsecond."""
+    raw = np.ascontiguousarray(records["key"]).view(np.uint8).reshape(len(records), KEY_BYTES)[:, :8]
+    return np.ascontiguousarray(raw).view(">u8").astype(np.uint64).ravel()
+
+
+def _binned(truth: Floats, bins: Sequence[float]) -> Codes:
+    """The bin of each truth, -1 without one or outside all bins."""
+    codes = np.searchsorted(np.asarray(bins), truth, side="right").astype(np.int32) - 1
+    codes[np.isnan(truth) | (codes >= len(bins) - 1)] = -1
+    return codes
+
+
+def flips(table: PairTable, policies: Iterable[str]) -> dict[str, dict[str, int]]:
+    """For each policy the number of pairs, and of those whose decision changes, by direction "old->new"; exact counts that add up."""
+    both = (table["missing.incumbent"] < 0) & (table["missing.challenger"] < 0)
+    found: dict[str, dict[str, int]] = {}
+    for policy in policies:
+        old, new = table[f"{policy}.incumbent"][both], table[f"{policy}.challenger"][both]
+        words = table.words[policy]
+        counts = {"pairs": int(both.sum())}
+        for a, b in permutations(range(len(words)), 2):
+            counts[f"{words[a]}->{words[b]}"] = int(((old == a) & (new == b)).sum())
+        found[policy] = counts
+    return found

@@ -1,0 +1,36 @@
+"""Time as a port: the wall clock in production, moved by hand in a replay and in tests."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Wall time in microseconds since 1970."""
+
+    def now(self) -> int:
+        """The time now."""
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> int:
+        """The time now."""
+        return time.time_ns() // 1_000
+
+
+class ManualClock:
+    """A clock that stands until it is moved; never backwards."""
+
+    def __init__(self, now: int = 0) -> None:
+        self._now = now
+
+    def now(self) -> int:
+        """The time it was last moved to."""
+        return self._now
+
+    def move_to(self, now: int) -> None:
+        """Moves on to `now`; a time already passed changes nothing."""
+        self._now = max(self._now, now)
