@@ -21,8 +21,16 @@ NO_NUMBERS = ["eighteen", "18.5", "NaN", True, False, None, [], [17.2], {}, math
 Type = Literal["number", "scores", "label"]
 
 
-def output(how: Any = "field", *, kind: Type = "number", labels: tuple[str, ...] = (), at: float | None = None,
-           edges: tuple[float, ...] = EDGES, limits: tuple[float, float] | None = (0.0, 120.0), path: str = "/x") -> dict[str, Output]:  # fmt: skip
+def output(
+    how: Any = "field",
+    *,
+    kind: Type = "number",
+    labels: tuple[str, ...] = (),
+    at: float | None = None,
+    edges: tuple[float, ...] = EDGES,
+    limits: tuple[float, float] | None = (0.0, 120.0),
+    path: str = "/x",
+) -> dict[str, Output]:
     """A config's outputs: one, read by the incumbent."""
     reader = Reader(how=how, pointer=path, edges=() if how == "field" else edges, at=at)
     return {"x": Output(name="x", type=kind, readers={"incumbent": reader}, range=limits, labels=labels)}
@@ -82,6 +90,7 @@ def test_null_is_a_value_and_not_missing() -> None:
 @given(json_values)
 def test_every_place_of_a_document_is_found_by_its_own_pointer(document: Any) -> None:
     """Escaping and descending are each other's inverse, for any key."""
+
     def places(value: Any, path: str) -> list[tuple[str, Any]]:
         items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
         below = [place for key, each in items for place in places(each, f"{path}/{str(key).replace('~', '~0').replace('/', '~1')}")]
