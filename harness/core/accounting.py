@@ -45,7 +45,7 @@ class Counts:
                    "unknown", "overrun")  # fmt: skip
         return replace(
             self,
-            **{name: getattr(self, name) + getattr(other, name) for name in numbers},  # type: ignore[arg-type]
+            **{name: getattr(self, name) + getattr(other, name) for name in numbers},
             missing=_merged(self.missing, other.missing),
             lanes=_merged(self.lanes, other.lanes),
             versions=_merged(self.versions, other.versions),

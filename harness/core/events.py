@@ -1,8 +1,8 @@
 """What goes over the bus and into a pair: entries of mirror frames, answers, frames. All frozen.
 
-Times are integers, microseconds since 1970. An event's key is 14 bytes: the keyed hash of its id (10, by which
-outcomes find it), then that of its source (4). A unit is the 64-bit keyed hash of what is assigned and counted once. A position is an integer that rises along one partition of a topic; a source names one
-partition of a source topic, as in "events/0" or "outcomes/3".
+Times are integers, microseconds since 1970. An event's key is 14 bytes: the keyed hash of its id (10 bytes, by which outcomes find
+it), then that of its source (4). A unit is the 64-bit keyed hash of what is assigned and counted once. A position is an integer that
+rises along one partition of a topic; a source names one partition of a source topic, as in "events/0" or "outcomes/3".
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Invalid:
 class Outcome:
     """What was learnt later of an event.
 
-    key: the 10-byte hash of its event's id. truths: one for each of the rollout's truths (a float, a bool, or None when absent). `number` breaks ties of equal times.
+    key: the 10-byte hash of its event's id. truths: one for each of the rollout's truths (a float, a bool, or None when absent).
+    `number` breaks ties of equal times.
     """
 
     position: int

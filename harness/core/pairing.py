@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 from harness.core.accounting import Counts
 from harness.core.events import ANSWERED, Answer, AnswerFrame, Event, Frame, Invalid, InvalidOutcome, Outcome
@@ -91,8 +92,11 @@ class _Tally:
     """Counts that are being changed; frozen again at the end of a fold."""
 
     def __init__(self, counts: Counts) -> None:
-        self.numbers = {name: getattr(counts, name) for name in Counts.__dataclass_fields__ if isinstance(getattr(counts, name), int)}
-        self.nested = {name: {lane: dict(by) for lane, by in getattr(counts, name).items()} for name in ("missing", "lanes", "versions")}
+        values = {name: getattr(counts, name) for name in Counts.__dataclass_fields__}
+        self.numbers: dict[str, int] = {name: value for name, value in values.items() if isinstance(value, int)}
+        self.nested: dict[str, dict[str, dict[str, int]]] = {
+            name: {lane: dict(by) for lane, by in value.items()} for name, value in values.items() if name not in self.numbers
+        }
 
     def add(self, name: str, n: int = 1) -> None:
         self.numbers[name] += n
@@ -102,7 +106,7 @@ class _Tally:
         by[word] = by.get(word, 0) + 1
 
     def counts(self) -> Counts:
-        return Counts(**self.numbers, **self.nested)
+        return Counts(**cast(Any, {**self.numbers, **self.nested}))
 
 
 class Fold:
@@ -323,6 +327,11 @@ class Fold:
             head=head, open={n: o for n, o in kept.items() if n not in settled}, settled=settled, gone=tuple(gone), ids=dict(self._ids),
             rows=bytes(rows), labels=labels, early=dict(self._early), words=tuple(self._words.words[self._n_words :]),
         )  # fmt: skip
+
+    def overran(self, n_sources: int) -> Effects:
+        """Records were lost before they were read: one more overrun in the counts, and nothing else."""
+        self._tally.add("overrun")
+        return self.effects(n_sources)
 
     def applied(self, effects: Effects) -> None:
         """The effects are stored: go on from their head."""

@@ -51,7 +51,7 @@ def decide(policy: Policy, output: Output, lane: str, values: Floats | Codes, wo
 def truth_class(policy: Policy, truth: Floats, is_boolean: NDArray[np.bool_], segment: SegmentCodes) -> Codes:
     """0 or 1 for each row: a boolean truth is the class itself, a number is cut at the policy's line; -1 without a label."""
     above = truth >= thresholds(policy.lines["truth"], len(truth), segment)
-    found = np.where(is_boolean, truth > 0.5, above).astype(np.int32)  # noqa: PLR2004 (a boolean stored as 0.0 or 1.0)
+    found = np.where(is_boolean, truth > 0.5, above).astype(np.int32)
     found[np.isnan(truth)] = -1
     return found
 

@@ -157,13 +157,12 @@ class TableBuilder:
         """One table of (records, words of their shard) runs, in the order (arrival time, event key)."""
         records = np.concatenate([run for run, _ in runs]) if runs else np.empty(0, self.layout.dtype)
         order = np.lexsort((_key_order(records), records["arrived"]))
-        coded = {
-            name: np.concatenate([_words(run[name], words, self._shared.setdefault(_dictionary_of(name), {})) for run, words in runs])[order]
-            if runs
-            else np.empty(0, np.int32)
-            for name in self._coded_fields()
-        }
+        coded = {name: self._coded(name, runs)[order] for name in self._coded_fields()}
         return self._columns(records[order], coded)
+
+    def _coded(self, name: str, runs: Sequence[tuple[NDArray[np.void], Sequence[str]]]) -> Codes:
+        shared = self._shared.setdefault(_dictionary_of(name), {})
+        return np.concatenate([np.empty(0, np.int32), *(_words(run[name], words, shared) for run, words in runs)])
 
     def _coded_fields(self) -> list[str]:
         names = [f"segment.{s.name}" for s in self.rollout.event_segments]

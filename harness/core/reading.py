@@ -1,0 +1,163 @@
+"""CloudEvents to entries: what is an event, what is an outcome, and why a record is neither. Never repeats what a record says.
+
+Events and outcomes are structured CloudEvents 1.0 in JSON. One type is ours: `io.shadow-harness.watermark` says that nothing
+older than its `time` will follow on its partition; it counts nowhere.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from harness.core.events import Event, Invalid, InvalidOutcome, Outcome
+from harness.core.pointers import MISSING, resolve
+from harness.core.rollout import Rollout, Segment
+from harness.core.routing import Hasher
+from harness.core.table import recorded_decisions
+
+WATERMARK = "io.shadow-harness.watermark"
+_RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt](\d{2}:\d{2}:\d{2})(\.\d+)?([Zz]|[+-]\d{2}:\d{2})")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def microseconds(text: object) -> int | None:
+    """An RFC 3339 time as microseconds since 1970; None for anything else. Digits beyond microseconds are cut."""
+    match = _RFC3339.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        return None
+    day, clock, fraction, zone = match.groups()
+    leap = clock.endswith(":60")
+    try:
+        when = datetime.fromisoformat(f"{day}T{clock[:-2] + '59' if leap else clock}{'+00:00' if zone in 'Zz' else zone}")
+    except ValueError:
+        return None
+    delta = when - _EPOCH
+    whole = (delta.days * 86_400 + delta.seconds + leap) * 1_000_000
+    return whole + (int((fraction[1:] + "000000")[:6]) if fraction else 0)
+
+
+def timestamp(time: int) -> str:
+    """Microseconds since 1970 as RFC 3339 in UTC."""
+    seconds, rest = divmod(time, 1_000_000)
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + (f".{rest:06d}Z" if rest else "Z")
+
+
+def _attributes_problem(document: Any) -> str | None:
+    """Why this is no CloudEvent; None if it is one."""
+    if not isinstance(document, dict):
+        return f"expected a JSON object, got {type(document).__name__}"
+    for name in ("id", "source", "type", "specversion"):
+        value = document.get(name)
+        if not isinstance(value, str) or not value:
+            return f"{name}: expected non-empty text, got {type(value).__name__ if value != '' else 'empty text'}"
+    if "time" in document and microseconds(document["time"]) is None:
+        return "time: expected an RFC 3339 text"
+    return None
+
+
+class Reader:
+    """Reads the events and outcomes of one rollout."""
+
+    def __init__(self, rollout: Rollout, hasher: Hasher) -> None:
+        self.rollout, self.hasher = rollout, hasher
+        self._recorded = recorded_decisions(rollout)
+
+    # ------------------------------------------------------------------------------------------------------------------ events
+    def event(self, document: Any, *, position: int, payload: bytes) -> tuple[Event | Invalid, str, int | None]:
+        """(entry, unit, stated arrival time) of one decoded event; the arrival time of the entry is still to be stamped.
+
+        The stated time is the extension `recordedtime`, else `time`, None when there is neither.
+        """
+        problem = _attributes_problem(document)
+        if problem is None and "recordedtime" in document and microseconds(document["recordedtime"]) is None:
+            problem = "recordedtime: expected an RFC 3339 text"
+        if problem is not None:
+            return Invalid(position=position, reason=problem), "", None
+        unit = self._unit(document)
+        stated = microseconds(document.get("recordedtime", document.get("time")))
+        entry = Event(
+            position=position, key=self.hasher.key(document["source"], document["id"]), unit=self.hasher.unit(unit), id=document["id"],
+            arrived=0, segments=tuple(self._segment(segment, document) for segment in self.rollout.event_segments),
+            decisions=tuple(_word(resolve(document.get("data"), pointer)) for _, _, pointer in self._recorded), payload=payload,
+        )  # fmt: skip
+        return entry, unit, stated
+
+    def _field(self, document: dict[str, Any], field: str) -> Any:
+        return resolve(document.get("data"), field) if field.startswith("/") else document.get(field, MISSING)
+
+    def _unit(self, document: dict[str, Any]) -> str:
+        """The unit of an event; one that names none is a unit of its own."""
+        found = _word(self._field(document, self.rollout.events.unit))
+        return found if found is not None else f"event {document['source']} {document['id']}"
+
+    def _segment(self, segment: Segment, document: dict[str, Any]) -> str:
+        found = _word(self._field(document, segment.field or ""))
+        if found is None:
+            return segment.missing
+        return found if not segment.values or found in segment.values else segment.other
+
+    # ---------------------------------------------------------------------------------------------------------------- outcomes
+    def outcome(self, document: Any, *, position: int, time: int) -> Outcome | InvalidOutcome:
+        """One decoded outcome; `time` is the bus's, for one that states none."""
+        spec = self.rollout.outcomes
+        problem = _attributes_problem(document)
+        if problem is not None or spec is None:
+            return InvalidOutcome(position=position, reason=problem or "this rollout has no outcomes")
+        data = document.get("data")
+        event_id = resolve(data, spec.event)
+        if not isinstance(event_id, str) or not event_id:
+            return InvalidOutcome(position=position, reason=f"{spec.event}: expected the id of an event")
+        truths = [resolve(data, pointer) for pointer in spec.truth.values()]
+        for pointer, truth in zip(spec.truth.values(), truths, strict=True):
+            if truth is not MISSING and not _is_truth(truth):
+                found = type(truth).__name__
+                return InvalidOutcome(position=position, reason=f"{pointer}: expected a boolean or a finite number, got {found}")
+        if all(truth is MISSING for truth in truths):
+            return InvalidOutcome(position=position, reason=f"{', '.join(spec.truth.values())}: no truth in it")
+        propensity = self._propensity(data)
+        if isinstance(propensity, str):
+            return InvalidOutcome(position=position, reason=propensity)
+        stated = microseconds(document.get("time"))
+        return Outcome(
+            position=position, key=self.hasher.event_id(event_id), time=time if stated is None else stated,
+            number=int.from_bytes(self.hasher.digest(b"outcome", f"{document['source']}\0{document['id']}\0{truths}", 8), "big") >> 1,
+            truths=tuple(None if truth is MISSING else truth if isinstance(truth, bool) else float(truth) for truth in truths),
+            propensity=propensity,
+        )  # fmt: skip
+
+    def _propensity(self, data: Any) -> float | str | None:
+        """The recorded sampling probability, None if the config reads none, or what is wrong with it."""
+        spec = self.rollout.outcomes
+        if spec is None or spec.propensity is None:
+            return None
+        found = resolve(data, spec.propensity)
+        if isinstance(found, bool) or not isinstance(found, int | float) or not (spec.least or 0.0) <= found <= 1.0:
+            return f"{spec.propensity}: expected a probability of at least {spec.least:g}, the config's `least`"
+        return float(found)
+
+
+def watermark(document: Any) -> int | None:
+    """The time before which nothing more will come, if this record says so."""
+    if isinstance(document, dict) and document.get("type") == WATERMARK:
+        return microseconds(document.get("time"))
+    return None
+
+
+def _word(value: Any) -> str | None:
+    """A value of a field as a word: text as it is, numbers and booleans as JSON writes them, nothing else."""
+    if isinstance(value, str):
+        return value or None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:g}" if isinstance(value, float) else str(value) if isinstance(value, int) else None
+
+
+def _is_truth(value: Any) -> bool:
+    if isinstance(value, bool):
+        return True
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:
+        return False

@@ -1,0 +1,161 @@
+"""The router: reads events and outcomes, decides who is sampled, stamps, and appends frames to the mirror, its only writer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from harness.core.errors import Overrun, RecordError
+from harness.core.events import Entry, Event, Frame, Invalid, InvalidOutcome, Outcome
+from harness.core.reading import Reader, watermark
+from harness.core.rollout import Rollout
+from harness.core.routing import Hasher, shard_of
+from harness.ports.bus import BEFORE_ALL, Bus, Record
+from harness.ports.clock import Clock
+from harness.ports.codec import Codec
+from harness.ports.intake import Intake, Taken
+from harness.roles.topology import Topology
+
+FRAME_ENTRIES = 256
+FRAME_BYTES = 512 * 1024
+READ_LIMIT = 1_024
+HEARTBEAT = 500_000  # microseconds between heartbeats
+GRACE = 5_000_000  # a source that is silent for so long lets time run on
+
+
+class Router:
+    """One rollout's router.
+
+    An event's arrival time is the one it states (`recordedtime`, else `time`), not later than the bus took it, and always later
+    than the one before on its source: so the order of arrival is that of the source, whatever clocks said. `trust_stated` leaves out
+    the bus's bound: in a replay the file alone says when things were.
+    """
+
+    def __init__(
+        self, rollout: Rollout, topology: Topology, *, bus: Bus, intake: Intake, codec: Codec, clock: Clock, secret: bytes = b"",
+        trust_stated: bool = False,
+    ) -> None:  # fmt: skip
+        self.rollout, self.topology = rollout, topology
+        self._bus, self._intake, self._codec, self._clock = bus, intake, codec, clock
+        hasher = Hasher(rollout.name, secret)
+        self._read, self._hasher, self._trust_stated = Reader(rollout, hasher), hasher, trust_stated
+        self._version = rollout.sha256[:16]
+        self._taken = {source: intake.load(source) for source in topology.sources}
+        self._source_of = {partition: source for source, partition in topology.sources.items()}
+        self._reader = bus.reader({partition: self._taken[source].position for source, partition in topology.sources.items()})
+        self._last_record = self._last_heartbeat = clock.now()
+
+    def step(self, wait_s: float = 0.0) -> int:
+        """Returns how many records it took.
+
+        1 read from the stored positions   2 append the frames of each shard, acknowledged   3 compare-and-set the positions with their
+        counts. A crash before 3 sends the frames again: the joiner knows their positions and ignores them.
+        """
+        records = self._records(wait_s)
+        now = self._clock.now()
+        by_source: dict[str, list[Record]] = {}
+        for record in records:
+            by_source.setdefault(self._source_of[record.partition], []).append(record)
+        for source, its in by_source.items():
+            self._last_record = now
+            self._take(source, its, now)
+        if not records and now - self._last_heartbeat >= HEARTBEAT:
+            self._heartbeat(now)
+        return len(records)
+
+    def _records(self, wait_s: float) -> Sequence[Record]:
+        try:
+            return self._reader.read(limit=READ_LIMIT, wait_s=wait_s)
+        except Overrun:
+            for source, partition in self.topology.sources.items():
+                before = self._taken[source]
+                self._save(source, replace(before, overrun=before.overrun + 1), before)
+                self._reader.seek(partition, BEFORE_ALL)
+            return []
+
+    def _take(self, source: str, records: Sequence[Record], now: int) -> None:
+        before = taken = self._taken[source]
+        shards: dict[int, list[Entry]] = {}
+        for record in records:
+            if record.position <= taken.position:  # read again after an overrun
+                continue
+            taken, entry = (self._event if source.startswith("events/") else self._outcome)(record, taken)
+            taken = replace(taken, position=record.position)
+            if entry is not None:
+                key = entry.key if isinstance(entry, Event | Outcome) else self._hasher.event_id(f"{source}@{record.position}")
+                shards.setdefault(shard_of(key, self.topology.shards), []).append(entry)
+        for shard in range(self.topology.shards):
+            frames = self._frames(source, shards.get(shard, []), sent=now, upto=taken.arrived)
+            self._bus.append(self.topology.mirror(shard), [self._codec.encode_frame(frame) for frame in frames])
+        self._save(source, taken, before)
+
+    def _save(self, source: str, taken: Taken, before: Taken) -> None:
+        self._intake.save(source, taken, after=before)
+        self._taken[source] = taken
+
+    def _event(self, record: Record, taken: Taken) -> tuple[Taken, Entry | None]:
+        try:
+            document = self._codec.json(record.value)
+        except RecordError as error:
+            return replace(taken, read=taken.read + 1), Invalid(position=record.position, reason=str(error))
+        until = watermark(document)
+        if until is not None:
+            return replace(taken, arrived=max(taken.arrived, until)), None
+        entry, unit, stated = self._read.event(document, position=record.position, payload=record.value)
+        taken = replace(taken, read=taken.read + 1)
+        if isinstance(entry, Invalid):
+            return taken, entry
+        if not self._hasher.sampled(unit, self.rollout.sample_percent):
+            return replace(taken, unsampled=taken.unsampled + 1), None
+        bound = stated if stated is not None else record.time
+        arrived = max(bound if self._trust_stated else min(bound, record.time), taken.arrived + 1)
+        return replace(taken, arrived=arrived), replace(entry, arrived=arrived)
+
+    def _outcome(self, record: Record, taken: Taken) -> tuple[Taken, Entry | None]:
+        try:
+            document = self._codec.json(record.value)
+        except RecordError as error:
+            return taken, InvalidOutcome(position=record.position, reason=str(error))
+        if watermark(document) is not None:
+            return taken, None
+        return taken, self._read.outcome(document, position=record.position, time=record.time)
+
+    def _frames(self, source: str, entries: Sequence[Entry], *, sent: int, upto: int) -> list[Frame]:
+        """Entries cut into frames; at least one, so that every shard hears how far this source has come."""
+        runs: list[list[Entry]] = [[]]
+        size = 0
+        for entry in entries:
+            length = len(entry.payload) if isinstance(entry, Event) else 64
+            if runs[-1] and (len(runs[-1]) >= FRAME_ENTRIES or size + length > FRAME_BYTES):
+                runs.append([])
+                size = 0
+            runs[-1].append(entry)
+            size += length
+        last = len(runs) - 1
+        return [
+            Frame(config=self._version, source=source, sent=sent, upto=upto if n == last else _arrived(run), entries=tuple(run))
+            for n, run in enumerate(runs)
+        ]
+
+    def _heartbeat(self, now: int) -> None:
+        """Tells every shard the bus time. Behind a source that has long been silent, record time runs on as the wall clock does."""
+        idle = now - max(self._last_record + GRACE, self._last_heartbeat)
+        for source in self.topology.sources:
+            taken = before = self._taken[source]
+            if idle > 0 and taken.arrived and source.startswith("events/"):
+                taken = replace(taken, arrived=taken.arrived + idle)
+            frame = self._codec.encode_frame(Frame(config=self._version, source=source, sent=now, upto=taken.arrived))
+            for shard in range(self.topology.shards):
+                self._bus.append(self.topology.mirror(shard), [frame])
+            if taken != before:
+                self._save(source, taken, before)
+        self._last_heartbeat = now
+
+    def close(self) -> None:
+        """Lets go of the connections."""
+        self._reader.close()
+
+
+def _arrived(entries: Sequence[Entry]) -> int:
+    """The newest arrival time among entries; 0 without an event."""
+    return max((entry.arrived for entry in entries if isinstance(entry, Event)), default=0)

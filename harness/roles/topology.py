@@ -1,0 +1,42 @@
+"""Which topics and partitions a rollout has: names only, the same in every role."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.core.rollout import Rollout
+from harness.ports.bus import Bus, Partition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topology:
+    """The partitions of one rollout. sources: "events/0" or "outcomes/0" -> its partition; shards: fixed when the rollout is created."""
+
+    rollout: str
+    shards: int
+    sources: Mapping[str, Partition]
+
+    def mirror(self, shard: int) -> Partition:
+        """Where the router writes, and lanes and joiner read."""
+        return Partition(f"{self.rollout}.mirror", shard)
+
+    def predictions(self, shard: int) -> Partition:
+        """Where lanes write, and the joiner reads."""
+        return Partition(f"{self.rollout}.predictions", shard)
+
+    @property
+    def n_event_sources(self) -> int:
+        """Partitions of the events topic."""
+        return sum(source.startswith("events/") for source in self.sources)
+
+
+def create(rollout: Rollout, shards: int, bus: Bus) -> Topology:
+    """Creates the rollout's topics where they are missing. Raises UsageError when one has another number of partitions."""
+    sources = {f"events/{n}": Partition(rollout.events.topic, n) for n in range(bus.ensure(rollout.events.topic))}
+    if rollout.outcomes is not None:
+        topic = rollout.outcomes.topic
+        sources |= {f"outcomes/{n}": Partition(topic, n) for n in range(bus.ensure(topic))}
+    bus.ensure(f"{rollout.name}.mirror", shards)
+    bus.ensure(f"{rollout.name}.predictions", shards)
+    return Topology(rollout=rollout.name, shards=shards, sources=sources)
