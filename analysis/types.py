@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
 Column = NDArray[Any]

@@ -1,0 +1,361 @@
+"""The fold over a growing prefix: pair tables in, looks on a fixed grid, fails latched, gate results out.
+
+One `Evidence` holds the unlabelled gates of a plan, a second one the labelled gates, because their prefix is older by `matures`.
+Rows enter once, in the order (arrival time, event); how they are cut into folds moves no number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import log
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.gates import RowEvidence, Test, closed_test, follow_segments, judge, prepare
+from analysis.metrics.contributions import Domain, labelled_rows, rows_of, values_of
+from analysis.metrics.support import Floats, latency_cells
+from analysis.metrics.tally import Batch, Tally
+from analysis.packing import pack, unpack
+from analysis.paths import fail_paths, pool_path
+from analysis.plan import WHOLE, Item, Plan
+from analysis.prefix import Coverage, Indices, Mask, Sighted, Split, Units
+from analysis.types import Gate, GateResult, InputError, PairTable
+
+__all__ = ["Evidence", "Plan", "combine"]
+
+RowKey = tuple[str, Item, int]
+"""Gate name, item and slot."""
+Row = tuple[RowKey, Floats]
+"""A row that can fail, and its log e-value at each look."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fold:
+    """One call of `fold`: its table, its looks, the look of each row, and what gates share."""
+
+    table: PairTable
+    n_looks: int
+    look_of_row: Indices
+    slots: dict[Item, tuple[Indices, Mask]]
+    rows: dict[tuple[Domain, Item], tuple[Indices, Mask]]
+
+
+@dataclass(slots=True)
+class Evidence:
+    """The statistics of the labelled or of the other gates of a plan, after each look so far.
+
+    plan: fixed; other bytes are refused. labelled: which gates it folds.
+    """
+
+    plan: Plan
+    labelled: bool
+    last_look: int | None = field(init=False, default=None)
+    n_rows: int = field(init=False, default=0)
+    _last_arrived: int | None = field(init=False, default=None)
+    _tests: dict[str, Test] = field(init=False, default_factory=dict)
+    _broken: dict[str, str] = field(init=False, default_factory=dict)
+    _failed: dict[RowKey, int] = field(init=False, default_factory=dict)
+    _units: Units = field(init=False, default_factory=Units)
+    _splits: dict[Item, Split] = field(init=False, default_factory=dict)
+    _sighted: dict[tuple[Domain, Item], Sighted] = field(init=False, default_factory=dict)
+    _coverage: dict[tuple[str, Item], Coverage] = field(init=False, default_factory=dict)
+    _tallies: dict[tuple[str, Item], Tally] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for gate in self.gates:
+            try:
+                test = self._tests[gate.name] = prepare(gate)
+            except Exception as error:
+                self._broken[gate.name] = f"{type(error).__name__}: {error}"
+                test = None
+            for item in _items(gate):
+                listed = self.plan.values(item) or ()
+                self._splits.setdefault(item, Split(item, len(listed), list(listed)))
+                if test is None:
+                    continue
+                self._sighted.setdefault((test.domain, item), Sighted())
+                self._tallies[gate.name, item] = Tally(test.support, 0 if test.edges is None else len(test.edges) + 3)
+                if self.labelled and gate.metric.policy is not None:
+                    self._coverage.setdefault((gate.metric.policy, item), Coverage())
+        self._grow()
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """The gates it folds, in the order of the config."""
+        return tuple(gate for gate in self.plan.gates if gate.metric.labelled is self.labelled)
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """Gate -> the error that stopped it."""
+        return dict(self._broken)
+
+    # ------------------------------------------------------------------------------------------------------------- fold
+    def fold(self, table: PairTable, looks: NDArray[np.int64]) -> None:
+        """Fold the next rows of the prefix, and evaluate and latch fails at each look.
+
+        An error in one gate breaks that gate (`compute_error`) and no other; its evidence stays as it was before the faulty row.
+
+        Args:
+            table: Rows in order, later than every row before; all have arrived at the last look. It may be empty.
+            looks: Record times in microseconds, strictly increasing, after every look before; a row counts from the first look at or
+                after its arrival. Shape (looks,).
+
+        Raises:
+            InputError: rows or looks are out of order, or rows are later than the last look. Nothing is folded then.
+        """
+        looks = np.asarray(looks, np.int64)
+        arrived = np.asarray(table["arrived"], np.int64) if len(table) else np.zeros(0, np.int64)
+        self._check_order(arrived, looks)
+        if not len(looks):
+            return
+        fold = self._shared(table, np.searchsorted(looks, arrived, side="left").astype(np.int64), len(looks))
+        paths: dict[tuple[str, Item], Floats] = {}
+        for gate in self.gates:
+            self._fold_gate(gate, fold, paths)
+        self._latch(paths, looks)
+        self.last_look, self.n_rows = int(looks[-1]), self.n_rows + len(table)
+        self._last_arrived = int(arrived[-1]) if len(arrived) else self._last_arrived
+
+    def _check_order(self, arrived: Indices, looks: NDArray[np.int64]) -> None:
+        if len(looks) and ((np.diff(looks) <= 0).any() or (self.last_look is not None and looks[0] <= self.last_look)):
+            raise InputError(f"looks must rise and come after {self.last_look}")
+        if not len(arrived):
+            return
+        if (np.diff(arrived) < 0).any() or (self._last_arrived is not None and arrived[0] < self._last_arrived):
+            raise InputError(f"rows must come in order of arrival, after {self._last_arrived}")
+        if not len(looks) or arrived[-1] > looks[-1]:
+            raise InputError(f"rows must have arrived at the last look, got one of {arrived[-1]}")
+
+    def _shared(self, table: PairTable, look_of_row: Indices, n_looks: int) -> _Fold:
+        """What gates share: places of units, slots of segments, coverage, and first events of each domain."""
+        fold = _Fold(table, n_looks, look_of_row, {}, {})
+        if not len(table):
+            return fold
+        places = self._units.places(table["unit_id"])
+        labelled = labelled_rows(table) if self.labelled else None
+        for item, split in self._splits.items():
+            fold.slots[item] = split.slots(table, labelled, self.n_rows)
+        self._grow()
+        for (policy, item), coverage in self._coverage.items():
+            coverage.add(table, policy, *fold.slots[item])
+        for (domain, item), sighted in self._sighted.items():
+            slots, counts = fold.slots[item]
+            rows = np.flatnonzero(rows_of(domain, table) & counts)
+            first = sighted.firsts(places[rows], slots[rows], len(self._units.ids), len(self._splits[item].values))
+            fold.rows[domain, item] = rows, first
+        return fold
+
+    def _grow(self) -> None:
+        for (_, item), tally in self._tallies.items():
+            tally.grow(len(self._splits[item].values))
+
+    def _fold_gate(self, gate: Gate, fold: _Fold, paths: dict[tuple[str, Item], Floats]) -> None:
+        """Add one gate's contributions; `paths` gets the log e-value of its fail for each slot and look."""
+        test = self._tests.get(gate.name)
+        batches: dict[Item, tuple[Batch, Indices]] = {}
+        if test is not None and gate.name not in self._broken and len(fold.table):
+            try:
+                values, n_good = self._values(test, fold)
+                cells = _cells(test, fold.table)
+                for item in _items(gate):
+                    rows, first = fold.rows[test.domain, item]
+                    kept = rows < n_good
+                    rows, first = rows[kept], first[kept]
+                    batch = Batch(fold.slots[item][0][rows], values[rows], first, None if cells is None else cells[rows])
+                    batches[item] = batch, fold.look_of_row[rows]
+            except Exception as error:
+                batches = {}
+                self._broken[gate.name] = f"{type(error).__name__}: {error}"
+        for item in _items(gate):
+            n_slots = len(self._splits[item].values)
+            if test is None:
+                paths[gate.name, item] = np.zeros((n_slots, fold.n_looks))
+                continue
+            tally = self._tallies[gate.name, item]
+            if item in batches:
+                batch, looks = batches[item]
+                paths[gate.name, item] = fail_paths(test, tally, batch, looks, fold.n_looks)
+                tally.add(batch)
+            else:
+                paths[gate.name, item] = np.repeat(test.log_e_fail(tally.counts)[:, None], fold.n_looks, axis=1)
+
+    def _values(self, test: Test, fold: _Fold) -> tuple[Floats, int]:
+        """(the contribution of every row, how many rows come before the first faulty one); a fault breaks the gate."""
+        values = values_of(test.gate, fold.table)
+        rows = fold.rows[test.domain, WHOLE][0]
+        faulty = rows[test.support.faulty(values[rows])]
+        if not len(faulty):
+            return values, len(fold.table)
+        row = int(faulty[0])
+        self._broken[test.gate.name] = (f"contribution {values[row]} of row {self.n_rows + row} lies outside "
+                                        f"[{test.support.low}, {test.support.high}] or is not finite")
+        return values, row
+
+    # ------------------------------------------------------------------------------------------------------------ fails
+    def _latch(self, paths: dict[tuple[str, Item], Floats], looks: NDArray[np.int64]) -> None:
+        """Remember the first look at which each row fails: members by closed testing, the others at their own level."""
+        alone = -log(self.plan.fail_level)
+        columns: list[Floats] = []
+        owners: list[list[Row]] = []
+        for gate in self.gates:
+            listed, pooled = self._members(gate, paths)
+            if gate.counted:
+                columns += [path for _, path in listed]
+                owners += [[row] for row in listed]
+                if any(self.plan.values(item) is None for item in gate.each):
+                    columns.append(pool_path([path for _, path in pooled], len(looks)))
+                    owners.append(pooled)
+            for key, path in pooled if gate.counted else listed + pooled:
+                self._latch_from(key, path >= alone, looks)
+        if columns:
+            self._latch_members(np.stack(columns), owners, looks)
+
+    def _latch_from(self, key: RowKey, fails: Mask, looks: NDArray[np.int64]) -> None:
+        if key not in self._failed and fails.any():
+            self._failed[key] = int(looks[np.argmax(fails)])
+
+    def _latch_members(self, log_e: Floats, owners: list[list[Row]], looks: NDArray[np.int64]) -> None:
+        """Closed testing at each look where a member that has not failed might; of a pool the largest value is named."""
+        enough = self.plan.log_enough(self.labelled)
+        for at in np.flatnonzero((log_e >= enough).any(axis=0)):
+            now = int(looks[at])
+            still = [k for k, rows in enumerate(owners)
+                     if log_e[k, at] >= enough and not any(self._failed.get(key, now + 1) <= now for key, _ in rows)]
+            if not still:
+                continue
+            failed = closed_test(log_e[:, at], enough)
+            for k in still:
+                if failed[k] and owners[k]:
+                    key, _ = max(owners[k], key=lambda row: float(row[1][at]))
+                    self._failed[key] = min(now, self._failed.get(key, now))
+
+    def _members(self, gate: Gate, paths: dict[tuple[str, Item], Floats]) -> tuple[list[Row], list[Row]]:
+        """(listed, pooled) rows of a gate with their paths; a pooled path is already divided by k(k+1)."""
+        listed = [((gate.name, item, slot), paths[gate.name, item][slot])
+                  for item in _testable(gate) for slot in range(self._splits[item].n_listed)]
+        pooled = [((gate.name, item, slot), paths[gate.name, item][slot] - log(k * (k + 1)))
+                  for k, item, slot in self._in_order_of_sight(gate)]
+        return listed, pooled
+
+    def _in_order_of_sight(self, gate: Gate) -> list[tuple[int, Item, int]]:
+        """(k, item, slot) of the values that the config does not list, k = 1, 2, ... in prefix order of first sight.
+
+        A value outside a closed list is no member: it can hold a pass back, and never fails.
+        """
+        found = [(born, place, item, slot) for place, item in enumerate(gate.each) if self.plan.values(item) is None
+                 for slot, born in enumerate(self._splits[item].born) if born is not None]
+        return [(k, item, slot) for k, (_, _, item, slot) in enumerate(sorted(found), start=1)]
+
+    def failed_at(self, gate: str, segment: dict[str, str] | None = None) -> int | None:
+        """The look, in microseconds, at which a row failed; None while it has not."""
+        item = tuple(segment or ())
+        split = self._splits.get(item)
+        value = tuple((segment or {}).values())
+        return None if split is None or value not in split.values else self._failed.get((gate, item, split.values.index(value)))
+
+    # ---------------------------------------------------------------------------------------------------------- results
+    def results(self) -> tuple[GateResult, ...]:
+        """Each gate's whole row and the rows of its segments at the last look folded, in the order of the config."""
+        return tuple(row for gate in self.gates for row in self._results_of(gate))
+
+    def _results_of(self, gate: Gate) -> Iterator[GateResult]:
+        levels = {(item, slot): self.plan.fail_level / (k * (k + 1)) for k, item, slot in self._in_order_of_sight(gate)}
+        parts = []
+        for item in gate.each:
+            for slot in range(len(self._splits[item].values)):
+                row = self._judged(gate, item, slot, levels.get((item, slot), self.plan.fail_level))
+                parts.append((row, self._splits[item].rows[slot] > 0))
+        whole = self._judged(gate, WHOLE, 0, self.plan.fail_level)
+        yield follow_segments(gate, whole, parts) if gate.each else whole
+        yield from (row for row, _ in parts)
+
+    def _judged(self, gate: Gate, item: Item, slot: int, fail_level: float) -> GateResult:
+        split, coverage = self._splits[item], self._coverage.get((gate.metric.policy or "", item))
+        row = RowEvidence(
+            segment=dict(zip(item, split.values[slot], strict=True)) if item else None, tally=self._tallies.get((gate.name, item)),
+            slot=slot, n_rows=split.rows[slot], n_pairs=split.pairs[slot], unsupported=coverage is not None and coverage.unsupported(slot),
+            failed=(gate.name, item, slot) in self._failed, broken=gate.name in self._broken, alpha=self.plan.alpha_of(gate),
+            fail_level=fail_level)
+        try:
+            return judge(gate, self._tests.get(gate.name), row)
+        except Exception:
+            return judge(gate, None, row)
+
+    # ------------------------------------------------------------------------------------------------------------ bytes
+    def to_bytes(self) -> bytes:
+        """The whole state, with the digest of the plan; the same state gives the same bytes."""
+        head = {
+            "plan": self.plan.digest(), "labelled": self.labelled, "last_look": self.last_look, "n_rows": self.n_rows,
+            "last_arrived": self._last_arrived, "broken": self._broken, "failed": [[*key, at] for key, at in self._failed.items()],
+            "splits": [[split.values[split.n_listed :], split.born, split.rows, split.pairs] for split in self._splits.values()],
+            "coverage": [[[*cell, n, part.labels[cell]] for cell, n in part.pairs.items()] for part in self._coverage.values()],
+            "sums": [[tally.event_sums, tally.unit_sums] for tally in self._tallies.values()],
+        }
+        arrays: dict[str, NDArray[Any]] = {"units": self._units.ids}
+        arrays |= {f"sighted.{k}": sighted.bits for k, sighted in enumerate(self._sighted.values())}
+        for k, tally in enumerate(self._tallies.values()):
+            arrays |= {f"counts.{k}": tally.counts, f"events.{k}": tally.events, f"cells.{k}": tally.cells}
+        return pack(head, arrays)
+
+    @classmethod
+    def from_bytes(cls, plan: Plan, labelled: bool, data: bytes) -> Evidence:
+        """The state that `to_bytes` gave.
+
+        Raises:
+            InputError: the bytes are damaged, or belong to another plan or to the other gates.
+        """
+        head, arrays = unpack(data)
+        if (head["plan"], head["labelled"]) != (plan.digest(), labelled):
+            raise InputError("this evidence was folded under another plan: changed gates are a new attempt")
+        new = cls(plan, labelled)
+        new.last_look, new.n_rows, new._last_arrived = head["last_look"], head["n_rows"], head["last_arrived"]
+        new._broken = head["broken"]
+        new._failed = {(name, tuple(item), slot): at for name, item, slot, at in head["failed"]}
+        new._units = Units(arrays["units"])
+        for split, (values, born, rows, pairs) in zip(new._splits.values(), head["splits"], strict=True):
+            split.values += [tuple(value) for value in values]
+            split.born, split.rows, split.pairs = born, rows, pairs
+        for part, cells in zip(new._coverage.values(), head["coverage"], strict=True):
+            for slot, old, said, n, n_labels in cells:
+                part.pairs[slot, old, said], part.labels[slot, old, said] = n, n_labels
+        for k, sighted in enumerate(new._sighted.values()):
+            sighted.bits = arrays[f"sighted.{k}"]
+        for k, (tally, (of_events, of_units)) in enumerate(zip(new._tallies.values(), head["sums"], strict=True)):
+            tally.counts, tally.events, tally.cells = arrays[f"counts.{k}"], arrays[f"events.{k}"], arrays[f"cells.{k}"]
+            tally.event_sums, tally.unit_sums = of_events, of_units
+        return new
+
+
+def combine(plan: Plan, unlabelled: Evidence, labelled: Evidence) -> tuple[GateResult, ...]:
+    """All rows of a verdict in the order of the config: for each gate its whole row, then those of its segments.
+
+    Raises:
+        InputError: the two were folded under other plans, or are not one of each kind.
+    """
+    if unlabelled.labelled or not labelled.labelled or {plan.digest()} != {unlabelled.plan.digest(), labelled.plan.digest()}:
+        raise InputError("combine takes the unlabelled and the labelled evidence of its plan")
+    rows: dict[str, list[GateResult]] = {}
+    for row in (*unlabelled.results(), *labelled.results()):
+        rows.setdefault(row.name, []).append(row)
+    return tuple(row for gate in plan.gates for row in rows[gate.name])
+
+
+def _items(gate: Gate) -> tuple[Item, ...]:
+    """The whole, and what the gate is split by."""
+    return (WHOLE, *gate.each)
+
+
+def _testable(gate: Gate) -> tuple[Item, ...]:
+    """The items whose values can fail by themselves: the whole only without `each`."""
+    return gate.each or (WHOLE,)
+
+
+def _cells(test: Test, table: PairTable) -> Indices | None:
+    """The latency cell of each row; None for other metrics."""
+    if test.edges is None:
+        return None
+    lane = test.gate.metric.lane
+    return latency_cells(table[f"latency_ms.{lane}"], table[f"missing.{lane}"] >= 0, test.edges)

@@ -1,0 +1,190 @@
+"""From statistics to gate results: what a gate tests, when it passes and fails, and the interval that agrees with it.
+
+Source: STATISTICS 3 (tests, closed testing, numbers), 6.3 (intervals), 6.9 (quantiles), 9 (segments).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import log
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.metrics.contributions import Domain, domain_of, support_of
+from analysis.metrics.support import Floats, Ints, Support, latency_edges, latency_quantile
+from analysis.metrics.tally import Tally
+from analysis.sequential.designs import Design, Question, design
+from analysis.types import Gate, GateResult, InputError, Interval, Reason, Status
+
+_WORST_REASONS: tuple[Reason, ...] = ("compute_error", "unpaired", "no_support", "insufficient")
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """A gate with all that its data must not move: domain, support, bets; the edges of a latency's histogram in milliseconds."""
+
+    __test__ = False  # no test of pytest's
+
+    gate: Gate
+    domain: Domain
+    support: Support
+    design: Design
+    edges: Floats | None = None
+
+    def log_e_pass(self, counts: Ints) -> Floats:
+        """Log e-value for the pass, shape (...,), from counts of shape (..., cells of the support)."""
+        return self.design.log_e_pass(self.support.for_pass(counts), self.support.values)
+
+    def log_e_fail(self, counts: Ints) -> Floats:
+        """Log e-value for the fail, shape (...,)."""
+        return self.design.log_e_fail(self.support.for_fail(counts), self.support.values)
+
+
+def prepare(gate: Gate) -> Test:
+    """Fix a gate's test before its first event.
+
+    Raises:
+        InputError: the gate cannot be computed: an unknown kind, a limit outside the range, a missing bound.
+    """
+    domain, support = domain_of(gate.metric), support_of(gate)
+    if support.kind == "latency":
+        quantile = gate.metric.quantile
+        if quantile is None or not 0.0 < quantile < 1.0:
+            raise InputError(f"a latency needs a quantile in (0, 1), got {quantile}")
+        question = Question(kind="rate", low=0.0, high=1.0, word="below", limit=round(1.0 - quantile, 12))
+        return Test(gate, domain, support, design(question), latency_edges(gate.limit))
+    question = Question(kind=support.kind, low=support.low, high=support.high, word=gate.word, limit=gate.limit, expect=gate.expect,
+                        discordance=gate.discordance)
+    return Test(gate, domain, support, design(question))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowEvidence:
+    """What is known of one row at a look.
+
+    n_rows, n_pairs: events of the row's segment, and those that both lanes answered. unsupported: a decision cell has pairs and no
+    label. failed: a fail is latched. broken: the gate met an error. fail_level: level of the row's own fail.
+    """
+
+    segment: Mapping[str, str] | None
+    tally: Tally | None
+    slot: int
+    n_rows: int
+    n_pairs: int
+    unsupported: bool
+    failed: bool
+    broken: bool
+    alpha: float
+    fail_level: float
+
+
+def judge(gate: Gate, test: Test | None, row: RowEvidence) -> GateResult:
+    """The result of one row. Fail beats pass; an error, a missing label or too few units turn a pass into undecided."""
+    blank = GateResult(name=gate.name, segment=row.segment, status=Status.FAIL if row.failed else Status.UNDECIDED,
+                       reason=None if row.failed else "insufficient", estimate=None, lower=None, upper=None, limit=gate.limit,
+                       n_units=0, n_events=0, estimate_events=None, alpha=row.alpha, method=gate.method, log_e_pass=None,
+                       log_e_fail=None, on_fail=gate.on_fail, dry_run=gate.dry_run)
+    if test is None or row.tally is None:
+        return blank if row.failed else replace(blank, reason="compute_error")
+    counts, n_units = row.tally.counts[row.slot], row.tally.units(row.slot)
+    blank = replace(blank, n_units=n_units, n_events=int(row.tally.events[row.slot]))
+    if row.broken:
+        return blank if row.failed else replace(blank, reason="compute_error")
+    log_e_pass, log_e_fail = float(test.log_e_pass(counts)), float(test.log_e_fail(counts))
+    interval = _interval(test, row, row.tally) if n_units else None
+    estimate, estimate_events = _estimates(test, row, row.tally)
+    result = replace(blank, estimate=estimate, estimate_events=estimate_events, log_e_pass=log_e_pass, log_e_fail=log_e_fail,
+                     lower=_finite(interval.low if interval else None), upper=_finite(interval.high if interval else None))
+    if row.failed:
+        return result
+    if log_e_pass >= -log(row.alpha) and not row.unsupported and n_units >= gate.min_units:
+        return replace(result, status=Status.PASS, reason=None)
+    return replace(result, reason=_reason(test, row))
+
+
+def _reason(test: Test, row: RowEvidence) -> Reason:
+    if test.domain != ("all",) and row.n_rows and not row.n_pairs:
+        return "unpaired"
+    return "no_support" if row.unsupported else "insufficient"
+
+
+def _interval(test: Test, row: RowEvidence, tally: Tally) -> Interval:
+    """The ends that agree with the status: the side of the limit at alpha from the pass, the other at the level of the fail."""
+    if test.edges is not None:
+        return _latency_interval(test, tally.cells[row.slot, 1], row, test.edges)
+    counts, values = tally.counts[row.slot], test.support.values
+    for_pass, for_fail = test.support.for_pass(counts), test.support.for_fail(counts)
+    if test.gate.word == "within":
+        under, over = test.design.pass_
+        return Interval(low=over.bound(for_pass, values, level=row.alpha), high=under.bound(for_pass, values, level=row.alpha))
+    passing = test.design.pass_[0].bound(for_pass, values, level=row.alpha)
+    failing = test.design.fail[0].bound(for_fail, values, level=row.fail_level)
+    return Interval(low=failing, high=passing) if test.gate.word == "below" else Interval(low=passing, high=failing)
+
+
+def _latency_interval(test: Test, cells: Ints, row: RowEvidence, edges: Floats) -> Interval:
+    """Edges that the quantile is proved to lie below and above; passing means `high` <= limit, as the limit is an edge."""
+    n, last = int(cells.sum()), len(edges)
+    slower = n - np.cumsum(cells[:last])
+    unknown = int(cells[last + 1])
+    for_pass = np.stack([n - slower, slower], axis=-1)
+    for_fail = np.stack([n - slower + unknown, slower - unknown], axis=-1)
+    below = test.design.log_e_pass(for_pass, test.support.values) >= -log(row.alpha)
+    above = test.design.log_e_fail(for_fail, test.support.values) >= -log(row.fail_level)
+    low = float(edges[np.flatnonzero(above)[-1]]) if above.any() else 0.0
+    return Interval(low=low, high=float(edges[np.argmax(below)]) if below.any() else np.inf)
+
+
+def _estimates(test: Test, row: RowEvidence, tally: Tally) -> tuple[float | None, float | None]:
+    """(per unit, per event)."""
+    if test.edges is None:
+        return tally.mean(row.slot), tally.mean_events(row.slot)
+    by_event, by_unit = tally.cells[row.slot]
+    quantile = float(test.gate.metric.quantile or 0.0)
+    return latency_quantile(by_unit, test.edges, quantile), latency_quantile(by_event, test.edges, quantile)
+
+
+def _finite(bound: float | None) -> float | None:
+    return bound if bound is not None and np.isfinite(bound) else None
+
+
+def follow_segments(gate: Gate, whole: GateResult, parts: Sequence[tuple[GateResult, bool]]) -> GateResult:
+    """The whole row of a gate with `each`: its own numbers over all events, and the worst status of its segments.
+
+    Args:
+        gate: The gate.
+        whole: Its row over all events.
+        parts: Each segment's row, and whether any event of that segment was seen. Under `small: report` a seen segment of fewer than
+            `min_units` units does not count; no segment that counts is no evidence.
+    """
+    counted = [part for part, seen in parts if not (gate.small == "report" and seen and part.n_units < gate.min_units)]
+    worst = max((part.status for part in counted), default=Status.UNDECIDED)
+    reasons = [part.reason for part in counted if part.status is worst]
+    reason = next((r for r in _WORST_REASONS if r in reasons), None if worst is not Status.UNDECIDED else "insufficient")
+    if worst is Status.PASS and whole.estimate is None:
+        return replace(whole, status=Status.UNDECIDED, reason="insufficient")
+    return replace(whole, status=worst, reason=reason)
+
+
+def closed_test(log_e: Floats, log_enough: float) -> NDArray[np.bool_]:
+    """Which members fail by closed testing by means, at one look.
+
+    A member fails when the mean of its e-value with the k smallest others reaches the level for every k.
+
+    Args:
+        log_e: Log e-value of each member, shape (members,).
+        log_enough: ln(1 / level of the group).
+
+    Source: Vovk & Wang (2021), Ann. Statist. 49(3); STATISTICS 3.
+    """
+    failed = np.zeros(len(log_e), bool)
+    ordered = np.sort(log_e)
+    sums = np.concatenate([[-np.inf], np.logaddexp.accumulate(ordered)]) if len(log_e) else ordered
+    sizes = np.log(np.arange(1, len(log_e) + 1))
+    for member in np.flatnonzero(log_e >= log_enough):
+        # beyond its own place the smallest others only grow, and with them the mean: those k need no look
+        others = int(np.searchsorted(ordered, log_e[member], side="left")) + 1
+        failed[member] = bool((np.logaddexp(log_e[member], sums[:others]) - sizes[:others]).min() >= log_enough)
+    return failed

@@ -1,0 +1,139 @@
+"""The values that contributions can take, and exact sums of them: integers only, so that no number depends on order or on batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, frexp
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.types import InputError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+N_BINS = 1_000
+WEIGHT_BITS = 32
+FAST, SLOW, UNKNOWN = 0.0, 1.0, 2.0
+EDGE_RATIO = 1.01
+N_EDGES_A_SIDE = 1_160
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """A grid of values with fixed-point weights.
+
+    kind: "rate" for 0 and 1; "sign" for -1, 0 and 1; "numeric" for 1,001 equal steps over [low, high], where a contribution between
+    two steps is shared by both (linear binning: the mean is kept, and evidence can only get less); "latency" for fast, slow and
+    unknown (answered, without a latency), where unknown is slow to a pass and fast to a fail.
+    """
+
+    kind: Literal["rate", "sign", "numeric", "latency"]
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.low) and np.isfinite(self.high) and self.low < self.high):
+            raise InputError(f"a range of contributions must be finite and not empty, got [{self.low}, {self.high}]")
+
+    @property
+    def n_values(self) -> int:
+        return {"rate": 2, "sign": 3, "latency": 3}.get(self.kind, N_BINS + 1)
+
+    @property
+    def values(self) -> Floats:
+        """The values that e-processes count: 0 and 1 for a latency, else one for each cell."""
+        return np.array([0.0, 1.0]) if self.kind == "latency" else np.linspace(self.low, self.high, self.n_values)
+
+    def for_pass(self, counts: Ints) -> NDArray[Any]:
+        """Counts of `values` as a pass process takes them, from counts of cells; shape (..., cells) to (..., values)."""
+        if self.kind == "latency":
+            return np.stack([counts[..., 0], counts[..., 1] + counts[..., 2]], axis=-1)
+        return counts / self.one if self.kind == "numeric" else counts
+
+    def for_fail(self, counts: Ints) -> NDArray[Any]:
+        """The same as a fail process takes them."""
+        if self.kind == "latency":
+            return np.stack([counts[..., 0] + counts[..., 2], counts[..., 1]], axis=-1)
+        return self.for_pass(counts)
+
+    @property
+    def one(self) -> int:
+        """The weight of one contribution in `counts`."""
+        return 1 << WEIGHT_BITS if self.kind == "numeric" else 1
+
+    @property
+    def bits(self) -> int:
+        """Sums are integer multiples of 2**-bits: 0 for discrete values, else as fine as 62 bits allow, at most 44."""
+        if self.kind != "numeric":
+            return 0
+        return min(44, 62 - max(frexp(max(abs(self.low), abs(self.high)))[1], 0))
+
+    def spread(self, values: Floats) -> tuple[Ints, Ints, Ints]:
+        """(contribution, cell, weight): which cells each contribution adds to and how much, in multiples of 1 / `one`."""
+        n = len(values)
+        if self.kind != "numeric":
+            offset = 1 if self.kind == "sign" else 0
+            return np.arange(n), values.astype(np.int64) + offset, np.ones(n, np.int64)
+        place = np.clip((values - self.low) / (self.high - self.low), 0.0, 1.0) * N_BINS
+        left = np.minimum(place.astype(np.int64), N_BINS - 1)
+        right_weight = np.rint((place - left) * self.one).astype(np.int64)
+        both = np.concatenate([np.arange(n), np.arange(n)])
+        return both, np.concatenate([left, left + 1]), np.concatenate([self.one - right_weight, right_weight])
+
+    def faulty(self, values: Floats) -> NDArray[np.bool_]:
+        """Which contributions cannot be taken: not finite, or outside the range by more than rounding."""
+        slack = 1e-12 * (self.high - self.low)
+        high = UNKNOWN if self.kind == "latency" else self.high
+        with np.errstate(invalid="ignore"):
+            return ~((values >= self.low - slack) & (values <= high + slack))
+
+    def fixed(self, values: Floats) -> Ints:
+        """Each value as a multiple of 2**-bits."""
+        return np.rint(np.ldexp(values, self.bits)).astype(np.int64)
+
+
+def exact_sums(slots: NDArray[Any], fixed: Ints, n_slots: int) -> list[int]:
+    """Sum of fixed-point values for each slot, as integers of any size."""
+    low, high = np.zeros(n_slots, np.int64), np.zeros(n_slots, np.int64)
+    np.add.at(low, slots, fixed & 0xFFFFFF)
+    np.add.at(high, slots, fixed >> 24)
+    return [(int(h) << 24) + int(x) for h, x in zip(high, low, strict=True)]
+
+
+def latency_edges(limit_ms: float) -> Floats:
+    """Log-spaced edges in milliseconds, 1 % apart, from limit / 1e5 to limit * 1e5; the limit itself is one of them."""
+    if not 0.0 < limit_ms < np.inf:
+        raise InputError(f"a limit of latency must be positive milliseconds, got {limit_ms}")
+    steps = np.arange(-N_EDGES_A_SIDE, N_EDGES_A_SIDE + 1)
+    edges: Floats = limit_ms * EDGE_RATIO**steps.astype(np.float64)
+    edges[N_EDGES_A_SIDE] = limit_ms
+    return edges
+
+
+def latency_cells(latency_ms: Floats, missing: NDArray[np.bool_], edges: Floats) -> Ints:
+    """The cell of each row: k for (edges[k-1], edges[k]], then one past the last edge, unknown, and missing."""
+    known = np.searchsorted(edges, np.where(np.isnan(latency_ms), 0.0, latency_ms), side="left")
+    cells = np.where(np.isnan(latency_ms), len(edges) + 1, known)
+    return np.where(missing, len(edges) + 2, cells).astype(np.int64)
+
+
+def latency_quantile(cells: Ints, edges: Floats, quantile: float) -> float | None:
+    """The quantile in milliseconds from counts of cells; None without rows, or where it is slower than every answer.
+
+    Interpolated inside its cell, which is 1 % wide. Unknown and missing count as slower than anything.
+    """
+    total = int(cells.sum())
+    if not total:
+        return None
+    rank = max(ceil(quantile * total - 1e-9), 1)
+    below = np.cumsum(cells)
+    cell = int(np.searchsorted(below, rank, side="left"))
+    if cell >= len(edges):
+        return None
+    if cell == 0:
+        return float(edges[0])
+    share = (rank - int(below[cell - 1])) / int(cells[cell])
+    return float(edges[cell - 1] * (edges[cell] / edges[cell - 1]) ** share)

@@ -1,0 +1,115 @@
+"""Sufficient statistics of a gate for each value of what it is split by: integers only, and they add up with `+`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.metrics.support import Floats, Ints, Support, exact_sums
+from analysis.types import InputError
+
+Slots = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Contributions of one prefix of rows, in their order.
+
+    slots: which value of the split each row belongs to, shape (n,). values: the contribution, shape (n,). first: whether it is the
+    first of its unit, shape (n,). cells: for a latency its cell (`latency_cells`), else None.
+    """
+
+    slots: Slots
+    values: Floats
+    first: NDArray[np.bool_]
+    cells: Ints | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts for each slot; new slots start at zero.
+
+    counts: first events of units by value, shape (slots, values), in multiples of 1 / support.one. events: rows. sums: over events
+    and over first events, in multiples of 2**-support.bits. cells: the same of latencies, shape (slots, 2, cells).
+    """
+
+    support: Support
+    n_cells: int = 0
+    counts: Ints = field(init=False)
+    events: Ints = field(init=False)
+    event_sums: list[int] = field(default_factory=list)
+    unit_sums: list[int] = field(default_factory=list)
+    cells: Ints = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.counts = np.zeros((0, self.support.n_values), np.int64)
+        self.events = np.zeros(0, np.int64)
+        self.cells = np.zeros((0, 2, self.n_cells), np.int64)
+
+    def grow(self, n_slots: int) -> None:
+        """Make room for slots up to `n_slots`."""
+        more = n_slots - len(self.events)
+        if more > 0:
+            self.counts = np.concatenate([self.counts, np.zeros((more, self.support.n_values), np.int64)])
+            self.events = np.concatenate([self.events, np.zeros(more, np.int64)])
+            self.cells = np.concatenate([self.cells, np.zeros((more, 2, self.n_cells), np.int64)])
+            self.event_sums += [0] * more
+            self.unit_sums += [0] * more
+
+    def add(self, batch: Batch) -> None:
+        """Count a batch; its values must be free of faults and its slots must have room.
+
+        Raises:
+            InputError: a value is not finite or out of range; nothing is counted then.
+        """
+        if self.support.faulty(batch.values).any():
+            raise InputError(f"a contribution lies outside [{self.support.low}, {self.support.high}] or is not finite")
+        n = len(self.events)
+        fixed = self.support.fixed(batch.values)
+        units = batch.first
+        row, cell, weight = self.support.spread(batch.values[units])
+        np.add.at(self.counts, (batch.slots[units][row], cell), weight)
+        self.events += np.bincount(batch.slots, minlength=n)
+        self.event_sums = _added(self.event_sums, exact_sums(batch.slots, fixed, n))
+        self.unit_sums = _added(self.unit_sums, exact_sums(batch.slots[units], fixed[units], n))
+        if batch.cells is not None:
+            np.add.at(self.cells[:, 0], (batch.slots, batch.cells), 1)
+            np.add.at(self.cells[:, 1], (batch.slots[units], batch.cells[units]), 1)
+
+    def __add__(self, other: Tally) -> Tally:
+        """Both together; the slots must mean the same, and no unit may be first in both."""
+        if (self.support, self.n_cells) != (other.support, other.n_cells):
+            raise InputError(f"tallies of {self.support} and {other.support} do not add up")
+        total = Tally(self.support, self.n_cells)
+        for part in (self, other):
+            total.grow(max(len(self.events), len(other.events)))
+            n = len(part.events)
+            total.counts[:n] += part.counts
+            total.events[:n] += part.events
+            total.cells[:n] += part.cells
+            total.event_sums[:n] = _added(total.event_sums[:n], part.event_sums)
+            total.unit_sums[:n] = _added(total.unit_sums[:n], part.unit_sums)
+        return total
+
+    def units(self, slot: int) -> int:
+        """How many units have a first event in the slot."""
+        return int(self.counts[slot].sum()) // self.support.one
+
+    def mean(self, slot: int) -> float | None:
+        """The mean over first events of units; None without any."""
+        return _ratio(self.unit_sums[slot], self.units(slot), self.support.bits)
+
+    def mean_events(self, slot: int) -> float | None:
+        """The mean over all events; None without any."""
+        return _ratio(self.event_sums[slot], int(self.events[slot]), self.support.bits)
+
+
+def _added(one: list[int], two: list[int]) -> list[int]:
+    return [a + b for a, b in zip(one, two, strict=True)]
+
+
+def _ratio(total: int, n: int, bits: int) -> float | None:
+    return total / (n << bits) if n else None

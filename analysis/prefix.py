@@ -1,0 +1,165 @@
+"""What the fold of a prefix must remember: units already seen, values of segments in order of first sight, coverage by cell.
+
+Everything is keyed by words and unit ids, never by a table's codes, so that tables may code differently.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.metrics.contributions import NULL, cells_of, paired_rows
+from analysis.plan import Item, Value
+from analysis.types import PairTable
+
+Mask = NDArray[np.bool_]
+Indices = NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Units:
+    """Unit ids and their places 0, 1, ... in order of first sight."""
+
+    ids: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    _sorted: NDArray[np.uint64] = field(init=False)
+    _places: Indices = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._places = np.argsort(self.ids, kind="stable")
+        self._sorted = self.ids[self._places]
+
+    def places(self, unit_ids: NDArray[Any]) -> Indices:
+        """The place of each unit, shape (rows,); units not seen before get the next places, in the order of the rows."""
+        wanted = np.asarray(unit_ids, dtype=np.uint64)
+        distinct, first, inverse = np.unique(wanted, return_index=True, return_inverse=True)
+        at = np.searchsorted(self._sorted, distinct)
+        known = np.zeros(len(distinct), bool)
+        inside = at < len(self._sorted)
+        known[inside] = self._sorted[at[inside]] == distinct[inside]
+        places = np.empty(len(distinct), np.int64)
+        places[known] = self._places[at[known]]
+        fresh = np.flatnonzero(~known)
+        in_order = fresh[np.argsort(first[fresh], kind="stable")]
+        places[in_order] = len(self.ids) + np.arange(len(in_order))
+        self.ids = np.concatenate([self.ids, distinct[in_order]])
+        self._sorted = np.insert(self._sorted, at[fresh], distinct[fresh])
+        self._places = np.insert(self._places, at[fresh], places[fresh])
+        return places[inverse.reshape(-1)]
+
+
+@dataclass(slots=True)
+class Sighted:
+    """Which units were seen in which slot: a bit each, shape (units, slots / 8)."""
+
+    bits: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
+
+    def firsts(self, places: Indices, slots: Indices, n_units: int, n_slots: int) -> Mask:
+        """Which rows are the first of their unit in their slot, shape (rows,); remembers them."""
+        width = max((n_slots + 7) // 8, self.bits.shape[1])
+        if self.bits.shape != (n_units, width):
+            room = np.zeros((n_units, width), np.uint8)
+            room[: self.bits.shape[0], : self.bits.shape[1]] = self.bits
+            self.bits = room
+        byte, bit = slots >> 3, (1 << (slots & 7)).astype(np.uint8)
+        first = np.zeros(len(places), bool)
+        first[np.unique(places * max(n_slots, 1) + slots, return_index=True)[1]] = True
+        first &= (self.bits[places, byte] & bit) == 0
+        np.bitwise_or.at(self.bits, (places[first], byte[first]), bit[first])
+        return first
+
+
+@dataclass(slots=True)
+class Split:
+    """The values of an item: those the config lists, then the others in order of first sight.
+
+    born: for each value the ordinal of its first row in the prefix, None while only listed. rows, pairs: events of each value, and
+    those that both lanes answered.
+    """
+
+    item: Item
+    n_listed: int
+    values: list[Value]
+    born: list[int | None] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    pairs: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._pad()
+
+    def _pad(self) -> None:
+        for column in (self.rows, self.pairs):
+            column += [0] * (len(self.values) - len(column))
+        self.born += [None] * (len(self.values) - len(self.born))
+
+    def slots(self, table: PairTable, labelled: Mask | None, ordinal: int) -> tuple[Indices, Mask]:
+        """(slot, whether it counts) of each row, shape (rows,) each; new values are remembered from row `ordinal` on.
+
+        Args:
+            table: Rows of the prefix.
+            labelled: For labelled gates, which rows have a truth: a null segment without one has no row of its own, because a segment
+                cut from the truth is null until the label is there. None for other gates.
+            ordinal: How many rows of the prefix came before.
+        """
+        n = len(table)
+        if not n or not self.item:
+            self._count(np.zeros(n, np.int64), np.ones(n, bool), table, ordinal)
+            return np.zeros(n, np.int64), np.ones(n, bool)
+        columns = [table[f"segment.{name}"] for name in self.item]
+        counts = np.ones(n, bool) if labelled is None else labelled | np.all([c >= 0 for c in columns], axis=0)
+        codes, first, inverse = np.unique(np.stack(columns, axis=-1)[counts], axis=0, return_index=True, return_inverse=True)
+        places = {value: k for k, value in enumerate(self.values)}
+        of_code = np.zeros(len(codes), np.int64)
+        for k in np.argsort(first, kind="stable"):
+            value = tuple(_word(table, name, int(code)) for name, code in zip(self.item, codes[k], strict=True))
+            if value not in places:
+                places[value] = len(self.values)
+                self.values.append(value)
+            of_code[k] = places[value]
+        slots = np.zeros(n, np.int64)
+        slots[counts] = of_code[inverse.reshape(-1)]
+        self._count(slots, counts, table, ordinal)
+        return slots, counts
+
+    def _count(self, slots: Indices, counts: Mask, table: PairTable, ordinal: int) -> None:
+        self._pad()
+        rows = np.flatnonzero(counts)
+        if not len(rows):
+            return
+        n = len(self.values)
+        self.rows = [a + int(b) for a, b in zip(self.rows, np.bincount(slots[rows], minlength=n), strict=True)]
+        paired = rows[paired_rows(table)[rows]]
+        self.pairs = [a + int(b) for a, b in zip(self.pairs, np.bincount(slots[paired], minlength=n), strict=True)]
+        seen, first = np.unique(slots[rows], return_index=True)
+        for slot, row in zip(seen.tolist(), first.tolist(), strict=True):
+            if self.born[slot] is None:
+                self.born[slot] = ordinal + int(rows[row])
+
+
+def _word(table: PairTable, name: str, code: int) -> str:
+    return NULL if code < 0 else table.words[f"segment.{name}"][code]
+
+
+@dataclass(slots=True)
+class Coverage:
+    """Pairs and labels of each decision cell of a policy: (slot, incumbent's decision, challenger's decision) -> count."""
+
+    pairs: Counter[tuple[int, str, str]] = field(default_factory=Counter)
+    labels: Counter[tuple[int, str, str]] = field(default_factory=Counter)
+
+    def add(self, table: PairTable, policy: str, slots: Indices, counts: Mask) -> None:
+        """Count the pairs of the rows that count."""
+        rows = np.flatnonzero(counts & paired_rows(table))
+        if not len(rows):
+            return
+        old, new = cells_of(table, policy)
+        known = table[f"{policy}.truth"] >= 0
+        for counter, chosen in ((self.pairs, rows), (self.labels, rows[known[rows]])):
+            counter.update(zip(slots[chosen].tolist(), old[chosen].tolist(), new[chosen].tolist(), strict=True))
+
+    def unsupported(self, slot: int) -> bool:
+        """Whether a decision cell of the slot has pairs and no label."""
+        return any(cell[0] == slot and not self.labels[cell] for cell in self.pairs)
