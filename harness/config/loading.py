@@ -1,0 +1,93 @@
+"""From a YAML file to a Rollout: read, shape, meaning, with all problems together."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from harness.config import meaning, policies
+from harness.config.gates import Scope, gates
+from harness.config.gatewords import RolloutWords
+from harness.config.problems import Problems
+from harness.config.reading import read_file, read_yaml
+from harness.config.shape import Parts, parts_of
+from harness.core.errors import ConfigError
+from harness.core.rollout import Events, Rollout
+
+T = TypeVar("T")
+
+
+def load(path: Path) -> Rollout:
+    """The rollout that a YAML file describes. Opens no connection and no model file.
+
+    Raises:
+        UsageError: there is no such file, or it cannot be read.
+        ConfigError: it is no valid config; every problem is in it, by path.
+    """
+    path = Path(path)
+    problems = Problems()
+    document = read_yaml(read_file(path), str(path), problems)
+    return _rollout(document, str(path), path.resolve().parent, problems)
+
+
+def parse(document: object, *, source: str, folder: Path) -> Rollout:
+    """The rollout that a plain document (as of YAML or JSON) describes; `source` names it in messages.
+
+    Relative paths of `recorded:` models start in `folder`.
+
+    Raises:
+        ConfigError: it is no valid config; every problem is in it, by path.
+    """
+    return _rollout(document, source, folder, Problems())
+
+
+def digest(document: Mapping[str, object]) -> str:
+    """SHA-256 of the canonical JSON of a config (sorted keys, compact): comments and order do not matter."""
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+
+def _rollout(value: object, source: str, folder: Path, problems: Problems) -> Rollout:
+    parts = parts_of(value, problems)
+    fields = _fields(parts, problems)
+    if problems.found:
+        raise ConfigError(source, problems.sorted([*parts.document, *RolloutWords.model_fields]))
+    document = copy.deepcopy(dict(parts.document))
+    return Rollout(sha256=digest(document), folder=folder, document=document, **fields)
+
+
+def _fields(parts: Parts, problems: Problems) -> dict[str, Any]:
+    """What a Rollout is made of; may have holes where there are problems."""
+    simple = parts.simple
+    outcomes = meaning.outcomes(parts)
+    segments = meaning.segments(parts, problems)
+    meaning.topics(parts, problems)
+    models = meaning.models(parts, problems)
+    outputs = meaning.outputs(parts, problems)
+    known_policies = policies.policies(parts, outputs, segments, tuple(models), problems)
+    harms = policies.harms(parts, known_policies, problems)
+    truths = frozenset(outcomes.truth) if outcomes else frozenset() if "outcomes" not in parts.document else None
+    scope = Scope(outputs, known_policies, harms, segments, tuple(models), truths)
+    events = parts.events
+    return {
+        "name": simple["rollout"],
+        "events": Events(topic=events.topic, unit=events.unit, segments=tuple(segments.usable.values())) if events else None,
+        "models": models,
+        "outputs": dict(outputs.usable),
+        "policies": dict(known_policies.usable),
+        "harms": dict(harms.usable),
+        "outcomes": outcomes,
+        "sample_percent": simple["sample"].percent if simple["sample"] else None,
+        "window_s": simple["pairing"].window if simple["pairing"] else None,
+        "gates": gates(dict(parts.gates), scope, problems),
+        "stages": meaning.stages(parts, problems),
+        "alpha": simple["alpha"],
+        "looks_s": simple["looks"],
+        "detect": meaning.detect(simple["detect"]),
+        "keep": meaning.keep(simple["keep"], outcomes, problems),
+        "expires_s": simple["expires"],
+    }

@@ -1,0 +1,272 @@
+"""The second pass: what events, models, outputs, outcomes, stages and the simple settings mean together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from harness.config import durations
+from harness.config.gatewords import STAGES, CanaryWords, DetectWords, KeepWords, ShadowWords, StageWords
+from harness.config.problems import Known, Problems, Steps, instead, listed
+from harness.config.shape import Parts
+from harness.config.words import (
+    READERS,
+    Bands,
+    ExpectationReader,
+    FieldReader,
+    FieldSegment,
+    MedianReader,
+    ModelWords,
+    OutputWords,
+    TailReader,
+    TruthSegment,
+)
+from harness.core.rollout import Detect, Keep, Model, Outcomes, Output, Reader, Segment, Stage
+
+S, D = TypeVar("S"), TypeVar("D")
+SCHEMES = ("python:", "recorded:", "oip+http://", "oip+https://", "http://", "https://", "onnx:", "mlflow:models:/")
+_DEFAULT_STAGES = (Stage(kind="shadow"), Stage(kind="promote", bake_s=7 * 86_400.0))
+_COLUMNS = frozenset({"missing", "latency_ms", "segment", "truth"})
+_SHAPES = {
+    "python:": re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*\Z"),
+    "mlflow:models:/": re.compile(r"[^/@\s]+[/@][^/@\s]+\Z"),
+    "recorded:event:": re.compile(r"(/([^/~]|~[01])*)+\Z"),
+}
+
+
+def known(
+    parts: Parts, noun: str, path: tuple[str, ...], shaped: Mapping[str, S], build: Callable[[str, S, Steps, Problems], D | None], problems: Problems
+) -> Known[D]:
+    """The usable entries of one mapping of the config, built in its order."""
+    built = {name: build(name, entry, (*path, name), problems) for name, entry in shaped.items()}
+    usable = {name: entry for name, entry in built.items() if entry is not None}
+    return Known(noun, usable, parts.named(*path))
+
+
+# -------------------------------------------------------------------------------------------------------- events, outcomes
+def segments(parts: Parts, problems: Problems) -> Known[Segment]:
+    """Every segment of the config."""
+
+    def build(name: str, words: str | FieldSegment | TruthSegment, path: Steps, problems: Problems) -> Segment | None:
+        if isinstance(words, str):
+            return Segment(name=name, field=words)
+        if isinstance(words, TruthSegment):
+            rising(words.bins, (*path, "bins"), problems)
+            truths = parts.named("outcomes", "truth")
+            if parts.outcomes is None or words.truth not in parts.outcomes.truth:
+                Known("truth", {}, truths).find(words.truth, (*path, "truth"), problems)
+            return Segment(name=name, truth=words.truth, bins=tuple(words.bins))
+        repeated(words.values or (), (*path, "values"), problems)
+        return Segment(name=name, field=words.field, values=tuple(words.values or ()), other=words.other, missing=words.missing)
+
+    return known(parts, "segment", ("events", "segments"), parts.events.segments if parts.events else {}, build, problems)
+
+
+def topics(parts: Parts, problems: Problems) -> None:
+    """A rollout must not read what it writes, nor read one topic as two things."""
+    name, events, outcomes = parts.simple["rollout"], parts.events, parts.outcomes
+    for section, topic in (("events", events and events.topic), ("outcomes", outcomes and outcomes.topic)):
+        if name and topic in {f"{name}.mirror", f"{name}.predictions", f"{name}.dead"}:
+            problems.add((section, "topic"), f"got '{topic}', which this rollout writes itself")
+    if events and outcomes and events.topic == outcomes.topic:
+        problems.add(("outcomes", "topic"), f"got '{outcomes.topic}', the topic of the events; outcomes need their own")
+
+
+def outcomes(parts: Parts) -> Outcomes | None:
+    """Where labels come from."""
+    words = parts.outcomes
+    if words is None:
+        return None
+    return Outcomes(
+        topic=words.topic,
+        event=words.event,
+        truth=dict(words.truth),
+        matures_s=words.matures,
+        propensity=words.propensity.field if words.propensity else None,
+        least=words.propensity.least if words.propensity else None,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- models and outputs
+def models(parts: Parts, problems: Problems) -> dict[str, Model]:
+    """The lanes, incumbent first."""
+    if parts.models is None:
+        return {}
+    window = parts.simple["pairing"]
+    found: dict[str, Model] = {}
+    for lane, words in (("incumbent", parts.models.incumbent), ("challenger", parts.models.challenger)):
+        _uri(words.uri, ("models", lane, "uri"), problems)
+        if window and words.timeout and words.timeout > window.window:
+            longest = durations.written(window.window)
+            problems.add(("models", lane, "timeout"), f"got {durations.written(words.timeout)}, must not be longer than pairing.window ({longest})")
+        found[lane] = _model(lane, words)
+    if parts.models.replica:
+        found["replica"] = _model("replica", parts.models.incumbent, percent=parts.models.replica.percent)
+    return found
+
+
+def _model(lane: str, words: ModelWords, percent: float = 100.0) -> Model:
+    return Model(
+        lane=lane,
+        uri=words.uri,
+        timeout_s=words.timeout or 1.0,
+        concurrency=words.concurrency,
+        batch=words.batch,
+        of="incumbent" if lane == "replica" else None,
+        percent=percent,
+    )
+
+
+def _uri(uri: str, path: Steps, problems: Problems) -> None:
+    """A model's address must be of a scheme we know and say what that scheme needs; nothing is opened."""
+    scheme = next((scheme for scheme in SCHEMES if uri.startswith(scheme)), None)
+    if scheme is None:
+        problems.add(path, f"got '{uri[:60]}', expected one of {', '.join(SCHEMES)}")
+        return
+    rest = uri.removeprefix(scheme)
+    if scheme == "recorded:" and rest.startswith("event:"):
+        good, expected = bool(_SHAPES["recorded:event:"].match(rest.removeprefix("event:"))), "recorded:event:/json/pointer"
+    elif scheme.endswith("://"):
+        good, expected = _has_host(uri.removeprefix("oip+")), f"{scheme}HOST[:PORT]/PATH"
+    elif scheme in _SHAPES:
+        good = bool(_SHAPES[scheme].match(rest))
+        expected = "python:package.module:function" if scheme == "python:" else "mlflow:models:/name@alias or mlflow:models:/name/version"
+    else:
+        good, expected = bool(rest.strip()), f"{scheme}FILE"
+    if not good:
+        problems.add(path, f"got '{uri[:60]}', expected {expected}")
+
+
+def _has_host(url: str) -> bool:
+    try:
+        parsed = urlsplit(url)
+        return bool(parsed.hostname) and (parsed.port is None or parsed.port > 0) and " " not in url
+    except ValueError:
+        return False
+
+
+def outputs(parts: Parts, problems: Problems) -> Known[Output]:
+    """Every output of the config."""
+    replica = bool(parts.models and parts.models.replica)
+
+    def build(name: str, words: OutputWords, path: Steps, problems: Problems) -> Output:
+        if name in _COLUMNS:
+            problems.add(path, f"the name is taken by columns of the pair table ({', '.join(sorted(_COLUMNS))})")
+        _labels(words, path, problems)
+        if words.range is not None:
+            rising(words.range, (*path, "range"), problems)
+            if words.type == "label":
+                problems.add((*path, "range"), "is for numbers and scores; a label has no range")
+        readers = {lane: _reader(getattr(words, lane), words, (*path, lane), problems) for lane in ("incumbent", "challenger")}
+        if replica:
+            readers["replica"] = readers["incumbent"]
+        span = (words.range[0], words.range[1]) if words.range is not None else None
+        return Output(name=name, type=words.type, readers=readers, unit=words.unit, range=span, labels=tuple(words.labels or ()))
+
+    return known(parts, "output", ("outputs",), parts.outputs, build, problems)
+
+
+def _labels(words: OutputWords, path: Steps, problems: Problems) -> None:
+    if words.type == "scores" and words.labels is None:
+        problems.absent((*path, "labels"), "is missing; expected the labels that get a score each")
+    if words.type == "number" and words.labels is not None:
+        problems.add((*path, "labels"), "is for scores and labels; a number has none")
+    repeated(words.labels or (), (*path, "labels"), problems)
+
+
+def _reader(words: FieldReader | MedianReader | ExpectationReader | TailReader, output: OutputWords, path: Steps, problems: Problems) -> Reader:
+    if isinstance(words, FieldReader):
+        return Reader(how="field", pointer=words.field)
+    how = next(kind for kind in ("median", "expectation", "tail") if hasattr(words, kind))
+    if output.type != "number":
+        problems.add((*path, how), f"makes a number of bands; an output of type {output.type} is read with {{{READERS[0]}: /pointer}}")
+    bands: Bands = getattr(words, how)
+    at = words.at if isinstance(words, TailReader) else None
+    if rising(bands.edges, (*path, how, "edges"), problems) and at is not None and not bands.edges[0] < at < bands.edges[-1]:
+        problems.add((*path, "at"), f"got {at:g}, must be between the outer edges {bands.edges[0]:g} and {bands.edges[-1]:g}")
+    return Reader(how=how, pointer=bands.probabilities, edges=tuple(bands.edges), at=at)
+
+
+# ----------------------------------------------------------------------------------------------------- stages and settings
+def stages(parts: Parts, problems: Problems) -> tuple[Stage, ...]:
+    """The way from shadow to live: one shadow first, canaries whose percent rises, promote last."""
+    if "stages" not in parts.document:
+        return _DEFAULT_STAGES
+    found = [(number, stage) for number, words in parts.stages.items() if (stage := _stage(words, ("stages", number), problems))]
+    kinds = [stage.kind for _, stage in found]
+    if found and not problems.is_broken(("stages",)):
+        if found[0] == (0, found[0][1]) and kinds[0] != "shadow":
+            problems.add(("stages",), f"the first is {kinds[0]}, must be shadow: nobody is exposed to a model that was never watched")
+        if "shadow" in kinds[1:] or "promote" in kinds[:-1]:
+            problems.add(("stages",), f"got {', '.join(kinds)}; expected shadow once and first, promote once and last")
+    percents = [stage.percent for _, stage in found if stage.kind == "canary"]
+    for before, after in zip(percents, percents[1:], strict=False):
+        if after <= before:
+            problems.add(("stages",), f"canary percent got {after:g} after {before:g}, must rise")
+    return tuple(stage for _, stage in found)
+
+
+def _stage(words: StageWords, path: Steps, problems: Problems) -> Stage | None:
+    said = [word for word in STAGES if getattr(words, word) is not None]
+    if not said:
+        problems.absent(path, f"expected one of {listed(STAGES)}")
+        return None
+    if len(said) > 1:
+        problems.add(path, f"got {' and '.join(said)}, a stage has one of {listed(STAGES)}")
+        return None
+    approval = words.approval
+    people, roles = (approval.people, tuple(approval.roles or ())) if approval else (0, ())
+    if words.promote is not None:
+        if words.at_least is not None:
+            problems.add((*path, "at_least"), "is for shadow and canary; promote has {bake: ...}")
+        return Stage(kind="promote", bake_s=words.promote.bake, people=people, roles=roles)
+    step: ShadowWords | CanaryWords | None = words.shadow or words.canary
+    percent = step.percent if step else 100.0
+    kind = "shadow" if words.shadow is not None else "canary"
+    return Stage(kind=kind, percent=percent, at_least_s=words.at_least or 0.0, people=people, roles=roles)
+
+
+def detect(words: DetectWords | None) -> Detect:
+    """The bounds of the change detectors."""
+    default = Detect()
+    return default if words is None else Detect(window_s=words.window or default.window_s, units=words.units or default.units)
+
+
+def keep(words: KeepWords | None, outcomes: Outcomes | None, problems: Problems) -> Keep:
+    """How long things are kept; pairs long enough for their labels to mature."""
+    default, matures_s = Keep(), outcomes.matures_s if outcomes else 0.0
+    if words is None:
+        return Keep(pairs_s=max(default.pairs_s, matures_s))
+    if words.pairs is not None and words.pairs < matures_s:
+        got, needed = durations.written(words.pairs), durations.written(matures_s)
+        problems.add(("keep", "pairs"), f"got {got}, must not be shorter than outcomes.matures ({needed}), or no label ever counts")
+    return Keep(
+        pairs_s=words.pairs or max(default.pairs_s, matures_s), records_s=words.records or default.records_s, ids=words.ids or default.ids
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------------- helpers
+def rising(numbers: list[float], path: Steps, problems: Problems) -> bool:
+    """Whether each number is larger than the one before; reports the first that is not."""
+    for before, after in zip(numbers, numbers[1:], strict=False):
+        if after <= before:
+            problems.add(path, f"got {after:g} after {before:g}, must rise")
+            return False
+    return True
+
+
+def repeated(words: tuple[str, ...] | list[str], path: Steps, problems: Problems) -> None:
+    """Reports the first word that stands twice."""
+    for number, word in enumerate(words):
+        if word in words[:number]:
+            problems.add(path, f"`{word}` stands twice")
+            return
+
+
+def value_of(segment: Segment, value: str, path: Steps, problems: Problems) -> None:
+    """Reports a value that a segment with listed values can never have."""
+    if segment.values and value not in (*segment.values, segment.other, segment.missing):
+        known_values = {*segment.values, segment.other, segment.missing}
+        problems.add(path, f"the segment {segment.name} has no value `{value}`{instead(value, known_values)}")
