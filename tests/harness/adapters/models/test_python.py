@@ -66,7 +66,8 @@ class Odd:
 
 def shapes(batch):
     made = {"f32": np.float32(0.5), "i64": np.int64(3), "bool": np.bool_(True), "array": np.arange(3.0),
-            "nan": float("nan"), "inf": np.float64("inf"), "set": {1}, "bytes": b"x", "object": object(), "odd": Odd(), "keys": {(1, 2): 3}, "intkeys": {1: 2},
+            "nan": float("nan"), "inf": np.float64("inf"),
+            "set": {1}, "bytes": b"x", "object": object(), "odd": Odd(), "keys": {(1, 2): 3}, "intkeys": {1: 2},
             "complex": 1j, "lone": "\\ud800"}
     loop = []; loop.append(loop)
     return [loop if x == "loop" else made[x] for x in batch]

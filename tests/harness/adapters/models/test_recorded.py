@@ -126,7 +126,10 @@ def test_an_answer_can_stand_in_the_event() -> None:
     model = open_model(Model(lane="incumbent", uri="recorded:event:/model/0"), folder=Path())
     assert isinstance(model, RecordedInEvent)
     assert ask(model, data={"model": [{"age": 3}]}) == Reply(status="answered", answer={"age": 3})
-    assert [ask(model, data=data).status for data in (None, {}, {"model": []}, {"model": [None]}, "text", 3)] == ["no_answer"] * 6
+    absent: list[Any] = [None, {}, {"model": []}, {"model": [None]}, "text", 3]
+    assert [ask(model, data=data).status for data in absent] == ["no_answer"] * 6
+        "no_answer"
+    ] * 6
 
 
 def test_a_pointer_that_is_none_is_refused_at_the_start() -> None:
