@@ -6,7 +6,8 @@ Rows enter once, in the order (arrival time, event); how they are cut into folds
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import log
 from typing import Any
@@ -14,12 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.gates import RowEvidence, Test, closed_test, follow_segments, judge, prepare
+from analysis.gates import RowEvidence, Test, closed_test, fail_paths, follow_segments, judge, pool_path, prepare
 from analysis.metrics.contributions import Domain, labelled_rows, rows_of, values_of
 from analysis.metrics.support import Floats, latency_cells
 from analysis.metrics.tally import Batch, Tally
 from analysis.packing import pack, unpack
-from analysis.paths import fail_paths, pool_path
 from analysis.plan import WHOLE, Item, Plan
 from analysis.prefix import Coverage, Indices, Mask, Sighted, Split, Units
 from analysis.types import Gate, GateResult, InputError, PairTable
@@ -66,11 +66,9 @@ class Evidence:
 
     def __post_init__(self) -> None:
         for gate in self.gates:
-            try:
-                test = self._tests[gate.name] = prepare(gate)
-            except Exception as error:
-                self._broken[gate.name] = f"{type(error).__name__}: {error}"
-                test = None
+            with self._isolated([gate]):
+                self._tests[gate.name] = prepare(gate)
+            test = self._tests.get(gate.name)
             for item in _items(gate):
                 listed = self.plan.values(item) or ()
                 self._splits.setdefault(item, Split(item, len(listed), list(listed)))
@@ -137,16 +135,32 @@ class Evidence:
         places = self._units.places(table["unit_id"])
         labelled = labelled_rows(table) if self.labelled else None
         for item, split in self._splits.items():
-            fold.slots[item] = split.slots(table, labelled, self.n_rows)
+            with self._isolated(gate for gate in self.gates if item in _items(gate)):
+                fold.slots[item] = split.slots(table, labelled, self.n_rows)
         self._grow()
         for (policy, item), coverage in self._coverage.items():
-            coverage.add(table, policy, *fold.slots[item])
+            with self._isolated(gate for gate in self.gates if item in _items(gate) and gate.metric.policy == policy):
+                coverage.add(table, policy, *fold.slots[item])
         for (domain, item), sighted in self._sighted.items():
-            slots, counts = fold.slots[item]
-            rows = np.flatnonzero(rows_of(domain, table) & counts)
-            first = sighted.firsts(places[rows], slots[rows], len(self._units.ids), len(self._splits[item].values))
-            fold.rows[domain, item] = rows, first
+            users = [gate for gate in self.gates if item in _items(gate) and self._domain(gate) == domain]
+            with self._isolated(users):
+                slots, counts = fold.slots[item]
+                rows = np.flatnonzero(rows_of(domain, table) & counts)
+                first = sighted.firsts(places[rows], slots[rows], len(self._units.ids), len(self._splits[item].values))
+                fold.rows[domain, item] = rows, first
         return fold
+
+    def _domain(self, gate: Gate) -> Domain | None:
+        return self._tests[gate.name].domain if gate.name in self._tests else None
+
+    @contextmanager
+    def _isolated(self, gates: Iterable[Gate]) -> Iterator[None]:
+        """An error inside breaks these gates, for their first reason, and stops no other."""
+        try:
+            yield
+        except Exception as error:
+            for gate in gates:
+                self._broken.setdefault(gate.name, f"{type(error).__name__}: {error}")
 
     def _grow(self) -> None:
         for (_, item), tally in self._tallies.items():
@@ -157,18 +171,8 @@ class Evidence:
         test = self._tests.get(gate.name)
         batches: dict[Item, tuple[Batch, Indices]] = {}
         if test is not None and gate.name not in self._broken and len(fold.table):
-            try:
-                values, n_good = self._values(test, fold)
-                cells = _cells(test, fold.table)
-                for item in _items(gate):
-                    rows, first = fold.rows[test.domain, item]
-                    kept = rows < n_good
-                    rows, first = rows[kept], first[kept]
-                    batch = Batch(fold.slots[item][0][rows], values[rows], first, None if cells is None else cells[rows])
-                    batches[item] = batch, fold.look_of_row[rows]
-            except Exception as error:
-                batches = {}
-                self._broken[gate.name] = f"{type(error).__name__}: {error}"
+            with self._isolated([gate]):
+                batches = self._batches(test, fold)
         for item in _items(gate):
             n_slots = len(self._splits[item].values)
             if test is None:
@@ -181,6 +185,18 @@ class Evidence:
                 tally.add(batch)
             else:
                 paths[gate.name, item] = np.repeat(test.log_e_fail(tally.counts)[:, None], fold.n_looks, axis=1)
+
+    def _batches(self, test: Test, fold: _Fold) -> dict[Item, tuple[Batch, Indices]]:
+        """For each item the gate's contributions of this fold, and the look of each."""
+        values, n_good = self._values(test, fold)
+        cells, batches = _cells(test, fold.table), {}
+        for item in _items(test.gate):
+            rows, first = fold.rows[test.domain, item]
+            kept = rows < n_good
+            rows, first = rows[kept], first[kept]
+            batch = Batch(fold.slots[item][0][rows], values[rows], first, None if cells is None else cells[rows])
+            batches[item] = batch, fold.look_of_row[rows]
+        return batches
 
     def _values(self, test: Test, fold: _Fold) -> tuple[Floats, int]:
         """(the contribution of every row, how many rows come before the first faulty one); a fault breaks the gate."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from analysis.metrics.contributions import Domain, domain_of, support_of
 from analysis.metrics.support import Floats, Ints, Support, latency_edges, latency_quantile
-from analysis.metrics.tally import Tally
+from analysis.metrics.tally import Batch, Tally
 from analysis.sequential.designs import Design, Question, design
 from analysis.types import Gate, GateResult, InputError, Interval, Reason, Status
 
@@ -188,3 +188,42 @@ def closed_test(log_e: Floats, log_enough: float) -> NDArray[np.bool_]:
         others = int(np.searchsorted(ordered, log_e[member], side="left")) + 1
         failed[member] = bool((np.logaddexp(log_e[member], sums[:others]) - sizes[:others]).min() >= log_enough)
     return failed
+
+
+def fail_paths(test: Test, tally: Tally, batch: Batch, look_of_row: Ints, n_looks: int) -> Floats:
+    """Log e-value of the fail for each slot and look, shape (slots, looks).
+
+    Args:
+        test: The gate's test.
+        tally: What was counted before the first of these looks.
+        batch: What came since.
+        look_of_row: For each row of the batch, the first look that counts it.
+        n_looks: How many looks there are, >= 1.
+    """
+    start = test.log_e_fail(tally.counts)
+    paths = np.repeat(start[:, None], n_looks, axis=1)
+    if not batch.first.any():
+        return paths
+    slots, values, looks = batch.slots[batch.first], batch.values[batch.first], look_of_row[batch.first]
+    for slot in np.unique(slots):
+        mine = slots == slot
+        changed, place = np.unique(looks[mine], return_inverse=True)
+        counts = np.zeros((len(changed), test.support.n_values), np.int64)
+        row, cell, weight = test.support.spread(values[mine])
+        np.add.at(counts, (place.reshape(-1)[row], cell), weight)
+        since = test.log_e_fail(tally.counts[slot] + np.cumsum(counts, axis=0))
+        paths[slot] = np.append(start[slot], since)[np.searchsorted(changed, np.arange(n_looks), side="right")]
+    return paths
+
+
+def pool_path(shares: Sequence[Floats], n_looks: int) -> Floats:
+    """ln of sum E_k/(k(k+1)) over all k, those not seen at E = 1: one e-process for values that no config lists.
+
+    Args:
+        shares: ln(E_k/(k(k+1))) at each look for k = 1, 2, ..., shape (looks,) each.
+        n_looks: How many looks there are.
+    """
+    total = np.full(n_looks, -log(len(shares) + 1))  # the sum of 1/(k(k+1)) over the k that are left
+    for share in shares:
+        total = np.logaddexp(total, share)
+    return total

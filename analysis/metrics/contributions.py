@@ -50,19 +50,22 @@ def rows_of(domain: Domain, table: PairTable) -> Mask:
     if domain == ("all",):
         return np.ones(len(table), bool)
     paired = paired_rows(table)
+    rows: Mask
     match domain:
         case ("pairs",):
-            return paired
+            rows = paired
         case ("class", policy, truth):
-            return paired & np.asarray(table[f"{policy}.truth"] == int(truth), bool)
+            rows = paired & np.asarray(table[f"{policy}.truth"] == int(truth), bool)
         case ("known", policy):
-            return paired & np.asarray(table[f"{policy}.truth"] >= 0, bool)
+            rows = paired & np.asarray(table[f"{policy}.truth"] >= 0, bool)
         case ("decided", policy):
             said = _says(table, policy, "challenger", ("true",))
-            return paired & (table[f"{policy}.truth"] >= 0) & ((said == 1.0) | np.isnan(said))
+            rows = paired & (table[f"{policy}.truth"] >= 0) & ((said == 1.0) | np.isnan(said))
         case ("labelled", truth_name):
-            return paired & ~np.isnan(table[f"truth.{truth_name}"])
-    raise InputError(f"a domain {domain} is not known here")
+            rows = paired & ~np.isnan(table[f"truth.{truth_name}"])
+        case _:
+            raise InputError(f"a domain {domain} is not known here")
+    return rows
 
 
 def paired_rows(table: PairTable) -> Mask:
