@@ -52,6 +52,11 @@ class Counts:
         )
 
     @property
+    def outcomes(self) -> int:
+        """Outcomes of which something has become."""
+        return self.joined + self.waiting + self.orphaned + self.revised + self.invalid_outcomes
+
+    @property
     def missing_events(self) -> int:
         """Events charged to a lane."""
         return sum(n for by in self.missing.values() for n in by.values())

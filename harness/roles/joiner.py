@@ -67,7 +67,7 @@ class Joiner:
         if at_end:
             self._name_the_silent()
         self._trim()
-        return len(frames) + len(answers)
+        return len(frames) + len(answers) + len(due)
 
     def _read(self, wait_s: float) -> tuple[list[Record], list[Record], bool]:
         """(mirror records, answer records, whether the answers were read to their end after the mirror was)."""

@@ -115,10 +115,10 @@ class Router:
         try:
             document = self._codec.json(record.value)
         except RecordError as error:
-            return taken, InvalidOutcome(position=record.position, reason=str(error))
+            return replace(taken, read=taken.read + 1), InvalidOutcome(position=record.position, reason=str(error))
         if watermark(document) is not None:
             return taken, None
-        return taken, self._read.outcome(document, position=record.position, time=record.time)
+        return replace(taken, read=taken.read + 1), self._read.outcome(document, position=record.position, time=record.time)
 
     def _frames(self, source: str, entries: Sequence[Entry], *, sent: int, upto: int) -> list[Frame]:
         """Entries cut into frames; at least one, so that every shard hears how far this source has come."""
@@ -150,6 +150,11 @@ class Router:
             if taken != before:
                 self._save(source, taken, before)
         self._last_heartbeat = now
+
+    @property
+    def arrived(self) -> int:
+        """The newest arrival time given out, microseconds; 0 before the first event."""
+        return max((taken.arrived for source, taken in self._taken.items() if source.startswith("events/")), default=0)
 
     def close(self) -> None:
         """Lets go of the connections."""

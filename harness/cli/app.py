@@ -1,0 +1,117 @@
+"""The command line: parse, call a command, print. Facts go to stdout, the rest to stderr."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness import config
+from harness.cli import demo, live, printing, replaying
+from harness.cli.stores import DATA
+
+app = typer.Typer(
+    name="shadow",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Shadow Harness: may the new model take over? Compares incumbent and challenger on production traffic.",
+)
+ConfigFile = Annotated[Path, typer.Argument(help="The rollout: a YAML file.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
+Store = Annotated[str | None, typer.Option(help="Address of the store, as in redis://host:6379/0.", show_default="the private Redis of --data")]
+Bus = Annotated[str | None, typer.Option(help="Address of the bus, as in redis://host:6379/1.", show_default="that of the store")]
+Data = Annotated[Path, typer.Option(help="Folder of the private Redis.")]
+Name = Annotated[str | None, typer.Argument(help="The rollout's name; may be left out when there is one.", show_default=False)]
+
+
+@app.command()
+def validate(config_file: ConfigFile, json: Json = False) -> None:
+    """Check a rollout config: every problem at once, by path. Opens no connection. Exit 0 or 2."""
+    printing.validated(config_file, config.load(config_file), as_json=json)
+
+
+@app.command()
+def replay(
+    config_file: ConfigFile,
+    events: Annotated[Path, typer.Option(help="Recorded events: .jsonl or .jsonl.gz, one structured CloudEvent a line, as they arrived.")],
+    outcomes: Annotated[Path | None, typer.Option(help="Recorded outcomes, in the same form.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for verdict.json, report.html and pairs.parquet.")] = None,
+    until: Annotated[str | None, typer.Option(help="Stop record time here (RFC 3339) instead of when every wait is over.")] = None,
+    stage: Annotated[int, typer.Option(help="Which stage of the config to judge, from 0.", min=0)] = 0,
+    json: Json = False,
+) -> None:
+    """Send recorded events through the very same pipeline, then give the verdict. Exit 0 promote, 3 hold, 4 rollback."""
+    rollout = config.load(config_file)
+    raise typer.Exit(replaying.replay(rollout, events, outcomes, out=out, until=until, stage=stage, as_json=json))
+
+
+@app.command()
+def up(
+    config_file: ConfigFile,
+    bus: Bus = None,
+    store: Store = None,
+    data: Data = DATA,
+    shards: Annotated[int | None, typer.Option(help="Shards, fixed when the rollout is created.", min=1, max=256, show_default="1")] = None,
+    roles: Annotated[str | None, typer.Option(help="Comma-separated, as in router,lane:challenger.", show_default="all")] = None,
+    json: Json = False,
+) -> None:
+    """Run a rollout: router, lanes, joiner and analyst, a supervised process each. Ctrl-C stops it; start it again and it goes on."""
+    raise typer.Exit(live.up(config.load(config_file), config_file, live.Where(bus, store, data), shards=shards, roles=roles, as_json=json))
+
+
+@app.command(hidden=True)
+def role(
+    name: str,
+    config_file: Annotated[Path, typer.Option("--config")],
+    bus: Annotated[str, typer.Option()],
+    store: Annotated[str, typer.Option()],
+    shards: Annotated[int, typer.Option()],
+) -> None:
+    """Run one role in this process. `shadow up` starts these."""
+    live.role(name, config.load(config_file), bus=bus, store=store, shards=shards)
+
+
+@app.command()
+def status(name: Name = None, bus: Bus = None, store: Store = None, data: Data = DATA, json: Json = False) -> None:
+    """Show what a rollout is doing: counts, what they add up to, the verdict."""
+    live.status(name, live.Where(bus, store, data), as_json=json)
+
+
+@app.command()
+def decide(
+    name: Name = None,
+    store: Store = None,
+    data: Data = DATA,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the verdict is no hold.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait at most.", min=0)] = 3600.0,
+    json: Json = False,
+) -> None:
+    """Give the verdict of this moment. Exit 0 promote, 3 hold, 4 rollback; evidence that is stale never promotes."""
+    raise typer.Exit(live.decide(name, live.Where(None, store, data), timeout_s=timeout if wait else 0.0, as_json=json))
+
+
+@app.command()
+def export(
+    name: Name = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")] = Path("pairs.parquet"),
+    store: Store = None,
+    data: Data = DATA,
+) -> None:
+    """Write the pair table of a rollout as Parquet: one row an event."""
+    live.export(name, live.Where(None, store, data), output)
+
+
+@app.command()
+def report(
+    name: Name = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path("report.html"),
+    store: Store = None,
+    data: Data = DATA,
+) -> None:
+    """Write the report of a rollout: one HTML file that needs nothing else."""
+    live.report(name, live.Where(None, store, data), output)
+
+
+app.command(name="demo")(demo.demo)

@@ -1,0 +1,68 @@
+"""What commands print: facts to stdout, progress and notes to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from analysis.types import PairTable
+from harness.core.rollout import Rollout
+from harness.pages import terminal
+
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def note(text: str) -> None:
+    """A line for people, on stderr."""
+    err.print(text, markup=False)
+
+
+def json_document(document: Any) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+
+
+def validated(path: Path, rollout: Rollout, *, as_json: bool) -> None:
+    """What a good config says, in short."""
+    facts = {
+        "rollout": rollout.name, "config_sha256": rollout.sha256, "lanes": list(rollout.lanes), "policies": list(rollout.policies),
+        "gates": [gate.name for gate in rollout.gates], "stages": [stage.kind for stage in rollout.stages],
+    }  # fmt: skip
+    if as_json:
+        json_document(facts)
+        return
+    stages = " > ".join(f"{s.kind} {s.percent:g} %" if s.kind == "canary" else s.kind for s in rollout.stages)
+    out.print(f"{path}: good. rollout {rollout.name}, {len(rollout.gates)} gates, stages {stages}", markup=False)
+    out.print(f"config_sha256 {rollout.sha256}", markup=False)
+
+
+def verdict(rollout: Rollout, found: Mapping[str, Any], table: PairTable | None) -> None:
+    """The sentence, the gates, the verdict and its reasons."""
+    if table is not None:
+        for line in terminal.summary_lines(rollout, found, table):
+            out.print(line, markup=False)
+        out.print()
+    out.print(terminal.gate_table(found))
+    for reason in found["reasons"]:
+        out.print(f"  - {reason}", markup=False)
+    counts = found["counts"]
+    out.print(f"verdict: {found['verdict']}, stage {found['stage']}, {counts['paired']:,} pairs of {counts['read']:,} events", markup=False)
+
+
+@contextmanager
+def progress(what: str, total: int | None) -> Iterator[Progress]:
+    """A progress bar on stderr; a plain line at the start where there is no terminal."""
+    if not err.is_terminal:
+        note(f"{what} ...")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as bar:
+        bar.add_task(what, total=total)
+        yield bar

@@ -1,0 +1,51 @@
+"""Which bus and store a command works on: addresses that were given, or a private Redis in the data folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import config
+from harness.adapters.redis.server import EmbeddedRedis
+from harness.commands import registry
+from harness.core.errors import UsageError
+from harness.wiring import Wiring, open_directory
+
+DATA = Path("shadow-data")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Addresses of bus and store; private: they are the embedded Redis of a data folder."""
+
+    bus: str
+    store: str
+    private: bool
+
+
+@contextmanager
+def place(*, bus: str | None, store: str | None, data: Path, create: bool) -> Iterator[Place]:
+    """The addresses a command works on. One of the two serves as both; without any, the private Redis of `data` is started, or joined.
+
+    Raises UsageError when there is no such data folder and `create` is false.
+    """
+    if bus or store:
+        yield Place(bus=bus or store or "", store=store or bus or "", private=False)
+        return
+    if not create and not data.is_dir():
+        raise UsageError(f"{data}: no such data folder; name it with --data, or a running store with --store")
+    server = EmbeddedRedis.start(data, durable=True)
+    try:
+        yield Place(bus=server.url, store=server.url, private=True)
+    finally:
+        if not server.adopted:
+            server.stop()
+
+
+def wire(name: str | None, where: Place) -> Wiring:
+    """A rollout that was created before, by name, or the only one there is."""
+    found = registry.find(name, open_directory(where.store))
+    rollout = config.parse(found.document, source=f"the stored config of {found.name}", folder=found.folder)
+    return Wiring(rollout, where.bus, where.store, found.shards)

@@ -1,0 +1,72 @@
+"""How a rollout is created and found again: its entry in the directory, and the first record of its journal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import HeadMoved, UsageError
+from harness.core.rollout import Rollout
+from harness.ports.directory import Directory
+from harness.ports.journal import ROOT, Journal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered:
+    """A rollout as it was created: its config as plain values, where its relative paths start, and its shards, fixed for good."""
+
+    name: str
+    document: Mapping[str, Any]
+    folder: Path
+    shards: int
+    sha256: str
+
+
+def register(rollout: Rollout, *, shards: int | None, default_shards: int, directory: Directory, journal: Callable[[], Journal]) -> Registered:
+    """Creates a rollout, or finds it as it was created.
+
+    Raises UsageError when the name was created with another config (its gates would mix two questions) or number of shards.
+    """
+    entry = {"config": dict(rollout.document), "folder": str(rollout.folder.resolve()), "shards": shards or default_shards, "sha256": rollout.sha256}
+    found = _parse(rollout.name, directory.register(rollout.name, json.dumps(entry, sort_keys=True).encode()))
+    if found.sha256 != rollout.sha256:
+        raise UsageError(
+            f"rollout {rollout.name} was started with another config (sha256 {found.sha256[:12]}..., this one {rollout.sha256[:12]}...): "
+            "a changed config asks a new question; give it another name, or start it with another --data folder or store"
+        )
+    if shards is not None and shards != found.shards:
+        raise UsageError(f"rollout {rollout.name} was created with {found.shards} shards, which are fixed for good; got --shards {shards}")
+    chain = journal()
+    if not chain.read():
+        record = {"kind": "registered", "rollout": rollout.name, "sha256": rollout.sha256, "config": dict(rollout.document), "shards": found.shards}
+        try:
+            chain.append(json.dumps(record, sort_keys=True).encode(), after=ROOT)
+        except HeadMoved:
+            pass  # another worker registered it at the same moment: the same record
+    return found
+
+
+def find(name: str | None, directory: Directory) -> Registered:
+    """A rollout by name, or the only one there is. Raises UsageError that lists what there is."""
+    entries = directory.all()
+    if name is None and len(entries) == 1:
+        name = next(iter(entries))
+    if name is None or name not in entries:
+        there = ", ".join(sorted(entries)) or "none"
+        raise UsageError(f"rollout {name}: not in this store; it has {there}" if name else f"name a rollout; this store has {there}")
+    return _parse(name, entries[name])
+
+
+def names(directory: Directory) -> list[str]:
+    """The rollouts of a store, by name."""
+    return sorted(directory.all())
+
+
+def _parse(name: str, entry: bytes) -> Registered:
+    found = json.loads(entry)
+    return Registered(
+        name=name, document=found["config"], folder=Path(found["folder"]), shards=found["shards"], sha256=found["sha256"]
+    )

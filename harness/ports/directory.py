@@ -1,0 +1,16 @@
+"""The rollouts of a store: which there are, and how each was created."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+
+class Directory(Protocol):
+    """Names to entries (small JSON: config, folder, shards)."""
+
+    def register(self, name: str, entry: bytes) -> bytes:
+        """Writes the entry if the name is new, durable on return; returns the entry that stands there now."""
+
+    def all(self) -> Mapping[str, bytes]:
+        """Every rollout with its entry."""

@@ -1,0 +1,159 @@
+"""The only module that chooses adapters: addresses to roles."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import metadata
+
+from harness.adapters.codec import MsgpackCodec
+from harness.adapters.models import open_model
+from harness.adapters.redis.bus import RedisBus
+from harness.adapters.redis.directory import RedisDirectory
+from harness.adapters.redis.intake import RedisIntake
+from harness.adapters.redis.journal import RedisJournal
+from harness.adapters.redis.ledger import RedisLedger
+from harness.adapters.redis.pairlog import RedisPairLog
+from harness.core.errors import UsageError
+from harness.core.rollout import Rollout
+from harness.core.table import RowLayout
+from harness.ports.bus import Bus
+from harness.ports.clock import Clock, SystemClock
+from harness.ports.directory import Directory
+from harness.ports.intake import Intake
+from harness.ports.journal import Journal
+from harness.ports.ledger import Ledger
+from harness.ports.pairlog import PairLog
+from harness.roles import topology
+from harness.roles.analyst import Analyst
+from harness.roles.joiner import Joiner
+from harness.roles.lane import Lane
+from harness.roles.router import Router
+
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+
+
+def code_version() -> str:
+    """The version of the installed distribution."""
+    return metadata.version("shadow-harness")
+
+
+def secret() -> bytes:
+    """What keys the hashes of ids and units, from SHADOW_SECRET; without it they are keyed by the rollout's name alone."""
+    return os.environ.get("SHADOW_SECRET", "").encode()
+
+
+def open_bus(url: str) -> Bus:
+    """The bus at an address. Raises UsageError for a scheme that is not known."""
+    if url.startswith(REDIS_SCHEMES):
+        return RedisBus(url)
+    raise UsageError(f"bus {url.partition('://')[0]}://...: expected one of {', '.join(REDIS_SCHEMES)}")
+
+
+def open_directory(store: str) -> Directory:
+    """The list of rollouts in a store."""
+    _check_store(store)
+    return RedisDirectory(store)
+
+
+def _check_store(url: str) -> None:
+    if not url.startswith(REDIS_SCHEMES):
+        raise UsageError(f"store {url.partition('://')[0]}://...: expected one of {', '.join(REDIS_SCHEMES)}")
+
+
+@dataclass
+class Wiring:
+    """One rollout on one bus and one store: opens what a role needs, when it is asked for it.
+
+    shards: fixed when the rollout was created. trust_stated: see Router.
+    """
+
+    rollout: Rollout
+    bus_url: str
+    store_url: str
+    shards: int
+    clock: Clock = field(default_factory=SystemClock)
+    trust_stated: bool = False
+
+    def __post_init__(self) -> None:
+        _check_store(self.store_url)
+        self.bus = open_bus(self.bus_url)
+        self.codec = MsgpackCodec()
+        self.topology = topology.create(self.rollout, self.shards, self.bus)
+
+    # ------------------------------------------------------------------------------------------------------------------- ports
+    @property
+    def intake(self) -> Intake:
+        """The router's positions."""
+        return RedisIntake(self.store_url, self.rollout.name, keep_s=self.rollout.keep.pairs_s)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The analyst's statistics and the verdict."""
+        return RedisLedger(self.store_url, self.rollout.name, keep_s=self.rollout.keep.pairs_s)
+
+    @property
+    def journal(self) -> Journal:
+        """The chain of records."""
+        return RedisJournal(self.store_url, self.rollout.name, keep_s=self.rollout.keep.records_s)
+
+    def pair_log(self, shard: int) -> PairLog:
+        """The joins of one shard."""
+        return RedisPairLog(self.store_url, self.rollout.name, shard, RowLayout(self.rollout), keep_s=self.rollout.keep.pairs_s)
+
+    # ------------------------------------------------------------------------------------------------------------------- roles
+    def router(self) -> Router:
+        """The router of all sources."""
+        return Router(
+            self.rollout, self.topology, bus=self.bus, intake=self.intake, codec=self.codec, clock=self.clock, secret=secret(),
+            trust_stated=self.trust_stated,
+        )  # fmt: skip
+
+    def lane(self, lane: str) -> Lane:
+        """One lane, with its model opened."""
+        spec = self.rollout.models.get(lane)
+        if spec is None:
+            raise UsageError(f"lane {lane}: the rollout has {', '.join(self.rollout.lanes)}")
+        model = open_model(self.rollout.models[spec.of] if spec.of else spec, folder=self.rollout.folder)
+        return Lane(lane, self.rollout, self.topology, bus=self.bus, codec=self.codec, clock=self.clock, model=model)
+
+    def joiner(self, shard: int) -> Joiner:
+        """The joiner of one shard."""
+        return Joiner(
+            self.rollout, self.topology, shard, bus=self.bus, pair_log=self.pair_log(shard), codec=self.codec, clock=self.clock
+        )
+
+    def analyst(self, stage: int = 0) -> Analyst:
+        """The analyst of all shards."""
+        logs = [self.pair_log(shard) for shard in range(self.shards)]
+        return Analyst(
+            self.rollout, self.topology, pair_logs=logs, intake=self.intake, ledger=self.ledger, clock=self.clock,
+            code_version=code_version(), stage=stage,
+        )  # fmt: skip
+
+    def role_names(self) -> tuple[str, ...]:
+        """Every role of this rollout, as `--roles` names them."""
+        return ("router", *(f"lane:{lane}" for lane in self.rollout.lanes), "joiner", "analyst")
+
+    def steps(self, role: str) -> tuple[list[Callable[[float], int]], Callable[[], None]]:
+        """(the steps of a role, one for each part of it; how to close it)."""
+        kind, _, lane = role.partition(":")
+        parts: list[Router] | list[Lane] | list[Joiner] | list[Analyst]
+        match kind:
+            case "router":
+                parts = [self.router()]
+            case "lane" if lane:
+                parts = [self.lane(lane)]
+            case "joiner":
+                parts = [self.joiner(shard) for shard in range(self.shards)]
+            case "analyst":
+                parts = [self.analyst()]
+            case _:
+                raise UsageError(f"role {role!r}: expected one of {', '.join(self.role_names())}")
+
+        def close() -> None:
+            for part in parts:
+                part.close()
+
+        return [part.step for part in parts], close
