@@ -128,8 +128,6 @@ def test_an_answer_can_stand_in_the_event() -> None:
     assert ask(model, data={"model": [{"age": 3}]}) == Reply(status="answered", answer={"age": 3})
     absent: list[Any] = [None, {}, {"model": []}, {"model": [None]}, "text", 3]
     assert [ask(model, data=data).status for data in absent] == ["no_answer"] * 6
-        "no_answer"
-    ] * 6
 
 
 def test_a_pointer_that_is_none_is_refused_at_the_start() -> None:
