@@ -4,13 +4,15 @@
 - `regressor` is on trial: gradient boosting on log age; answers `{"age": 21.15}`. Its mean error is lower, and it lets more minors in:
   a regression pulls the young towards the mean, a classifier with an edge at the line does not.
 - `corrected` is the same regressor behind three guards, one a line, each trained for the decision there; answers `{"age": ...}`.
+  It stops whom the bands stop, and beyond them those of whom a booster trained at that very line is the least sure.
 
-Model URIs are `python:harness.demo.age_models:incumbent` and so on. The functions read the folder of trained models from SHADOW_DEMO_DIR
-at the first call of a process, also when that call has no events: `incumbent([])` warms up. Importing this module imports no scikit-learn.
+Model URIs are `python:harness.demo.age_models:incumbent` and so on. The folder of trained models is named by SHADOW_DEMO_DIR, read when a
+process first asks for a model's version, which a lane does before it sends an event, or calls it. Importing imports no scikit-learn.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import time
@@ -84,12 +86,13 @@ class Corrected:
     cuts: Mapping[int, float]
 
     def ages(self, seen: Array) -> Array:
-        """Estimated age in years, shape (n,): over a line exactly when the guards of it and of all lower lines agree."""
+        """Estimated age in years, shape (n,): over a line exactly when its guard, the bands and all lower lines agree."""
         tails = chance_at_least(self.bands.chances(seen))
         low, high = np.zeros(len(seen)), np.full(len(seen), np.inf)
         through = np.ones(len(seen), dtype=bool)
         for line in LINES:
-            stopped = through & (guard(self.boosters[line].predict_proba(seen)[:, 1], tails[line]) < self.cuts[line])
+            sure = guard(self.boosters[line].predict_proba(seen)[:, 1], tails[line]) >= self.cuts[line]
+            stopped = through & ~(sure & (tails[line] >= 0.5))
             high[stopped] = line - 0.01
             through &= ~stopped
             low[through] = line
@@ -162,53 +165,69 @@ def train(folder: Path, seed: int = SEED, *, progress: Callable[[str], None] | N
     return Training(n_people=len(training), seconds=time.perf_counter() - started, cuts=cuts)
 
 
-def incumbent(events: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Chances of the six age bands for each event's data."""
-    return _answer("incumbent", events)
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A trained model as a batch function, loaded from SHADOW_DEMO_DIR once a process."""
+
+    name: str
+
+    @property
+    def version(self) -> str | None:
+        """Name and hash of the trained file, as in `regressor/3f2a91c0d4e5`; None where nothing is trained. It loads the model, so that
+        no event waits for that."""
+        try:
+            return _loaded(self.name).version
+        except UsageError:
+            return None
+
+    def __call__(self, events: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        """An answer for each event's data. Data that is no object gets `{}`, which a lane counts as a bad output of that event alone.
+
+        Raises:
+            UsageError: SHADOW_DEMO_DIR names no folder with this model.
+        """
+        loaded = _loaded(self.name)
+        readable = [index for index, data in enumerate(events) if isinstance(data, Mapping)]
+        answers: list[dict[str, Any]] = [{} for _ in events]
+        if readable:
+            seen = np.array([[_number(events[index].get(feature)) for feature in FEATURES] for index in readable], dtype=float)
+            with loaded.threads.limit(limits=1):
+                for index, answer in zip(readable, loaded.model.answers(seen), strict=True):
+                    answers[index] = answer
+        return answers
 
 
-def regressor(events: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """The boosted regression's age, in years, for each event's data."""
-    return _answer("regressor", events)
+incumbent, regressor, corrected = Served("incumbent"), Served("regressor"), Served("corrected")
 
 
-def corrected(events: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """The guarded regression's age, in years, for each event's data."""
-    return _answer("corrected", events)
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A model, its version, and hold of the threads that it may use."""
 
-
-def _answer(name: str, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """An answer for each event; data that is no object gets `{}`, which a lane counts as a bad output of that event alone."""
-    model, threads = _loaded(name)
-    readable = [index for index, data in enumerate(events) if isinstance(data, Mapping)]
-    answers: list[dict[str, Any]] = [{} for _ in events]
-    if readable:
-        seen = np.array([[_number(events[index].get(name)) for name in FEATURES] for index in readable], dtype=float)
-        with threads.limit(limits=1):
-            for index, answer in zip(readable, model.answers(seen), strict=True):
-                answers[index] = answer
-    return answers
-
-
-def _number(value: Any) -> float:
-    """The value if it is a number, else NaN: models take a signal that they cannot read as one that they have not seen."""
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else np.nan
+    model: BandClassifier | Regressor | Corrected
+    version: str
+    threads: Any
 
 
 @cache
-def _loaded(name: str) -> tuple[Any, Any]:
-    """The trained model, and what keeps it on one thread. One that this machine has written: unpickling runs code."""
+def _loaded(name: str) -> _Loaded:
+    """The trained model from SHADOW_DEMO_DIR. Only ever one that this machine has written: unpickling runs code."""
     folder = os.environ.get(FOLDER)
     if not folder:
         raise UsageError(f"{FOLDER} is not set: it names the folder of the trained models; `shadow demo age` makes one")
     path = _file(Path(folder), name)
     if not path.is_file():
         raise UsageError(f"{path}: no trained model here; `shadow demo age` trains it")
-    threads = _threads()
-    model = pickle.loads(path.read_bytes())
+    threads, content = _threads(), path.read_bytes()
+    model: BandClassifier | Regressor | Corrected = pickle.loads(content)
     with threads.limit(limits=1):
         model.answers(np.full((1, len(FEATURES)), np.nan))  # the first answer sets up what later ones find ready
-    return model, threads
+    return _Loaded(model, f"{name}/{hashlib.sha256(content).hexdigest()[:12]}", threads)
+
+
+def _number(value: Any) -> float:
+    """The value if it is a number, else NaN: models take a signal that they cannot read as one that they have not seen."""
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else np.nan
 
 
 def _file(folder: Path, name: str) -> Path:
@@ -254,7 +273,7 @@ def _fit_booster(seen: Array, old_enough: NDArray[np.bool_]) -> Any:
 def _choose_cuts(seen: Array, ages: Array, person: NDArray[np.int64]) -> dict[int, float]:
     """The cut of each guard: the highest that keeps its price on people whom the models of the fold have not seen.
 
-    At each line, in turn, as many people of age are stopped as the incumbent stops, and PRICE more; those whom a lower line has
+    At each line, in turn, PRICE of the people of age are stopped beyond those whom the bands stop; those whom a lower line has
     already stopped count.
     """
     from sklearn.model_selection import GroupKFold
@@ -265,13 +284,14 @@ def _choose_cuts(seen: Array, ages: Array, person: NDArray[np.int64]) -> dict[in
         chances[judged] = _fit_bands(seen[fitted], ages[fitted]).predict_proba(seen[judged])
         for line in LINES:
             boosted[line][judged] = _fit_booster(seen[fitted], ages[fitted] >= line).predict_proba(seen[judged])[:, 1]
-    estimated, tails = band_median(chances), chance_at_least(chances)
+    tails = chance_at_least(chances)
     cuts: dict[int, float] = {}
     stopped = np.zeros(len(ages), dtype=bool)
     for line in LINES:
         of_age = ages >= line
+        stopped |= tails[line] < 0.5
         chance = guard(boosted[line], tails[line])
-        share = float(np.mean(estimated[of_age] < line)) + PRICE
+        share = float(np.mean(tails[line][of_age] < 0.5)) + PRICE
         cuts[line] = float(np.quantile(np.where(stopped, 0.0, chance)[of_age], share))
         stopped |= chance < cuts[line]
     return cuts

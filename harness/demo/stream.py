@@ -85,9 +85,9 @@ def build(folder: Path, seed: int = SEED) -> Built:
         UsageError: the people are not installed.
     """
     people = load()
-    _, audience = split(people, seed)
-    rng = np.random.default_rng([seed, 2])
-    visits = _visits(people["age"].to_numpy(), audience, rng)
+    visits = plan_visits(people, seed)
+    rng = np.random.default_rng([seed, 3])
+    audience = np.unique(visits.row)
     codes = dict(zip(rng.permutation(audience).tolist(), range(len(audience)), strict=True))
     people = people.assign(platform=rng.choice(list(_PLATFORMS), size=len(people), p=list(_PLATFORMS.values())))
     seen = observe(people, visits.row, rng)
@@ -101,11 +101,14 @@ def build(folder: Path, seed: int = SEED) -> Built:
     return Built(events=folder / EVENTS, outcomes=folder / OUTCOMES, n_events=n_events, n_people=len(audience), n_outcomes=n_outcomes)
 
 
-def _visits(age: NDArray[np.int64], audience: NDArray[np.int64], rng: np.random.Generator) -> Visits:
-    """1 to 9 visits a person, the young more often, with a rhythm of day and night.
+def plan_visits(people: pd.DataFrame, seed: int) -> Visits:
+    """1 to 9 visits of each person whom no model was trained on, the young more often, with a rhythm of day and night.
 
     A person is checked once, some hours or days after the first visit; the age behind a later visit is known about a minute after it.
     """
+    _, audience = split(people, seed)
+    rng = np.random.default_rng([seed, 2])
+    age = people["age"].to_numpy()
     often = np.where(age[audience] < 13, 1.7, np.where(age[audience] < 25, 2.4, 0.65))
     row = rng.permutation(np.repeat(audience, np.minimum(1 + rng.poisson(often), MOST_VISITS)))
     n = len(row)
