@@ -113,7 +113,7 @@ class _Child:
     def exit_text(self) -> str:
         """How it ended, in words, once killed."""
         code = self._process.returncode
-        return f"killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
+        return f"killed by signal {-code}" if code is not None and code < 0 else f"exit code {code}"
 
     def kill(self, *, grace_s: float = 0.0) -> None:
         """End it and what it started; it has `grace_s` to do so by itself."""
