@@ -1,0 +1,262 @@
+"""In-memory doubles of the ports: plain, for tests. They pass the contract suites of `harness.testing.contracts` and have no URL,
+because the product has no second implementation. Use them to test a role without a server, or beside an adapter of your own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+
+from harness.core.errors import HeadMoved, Overrun, UsageError
+from harness.core.events import Outcome
+from harness.core.pairing import Effects, Head, Known, Open, Snapshot
+from harness.core.table import RowLayout
+from harness.ports.bus import BEFORE_ALL, Partition, Record
+from harness.ports.clock import Clock, SystemClock
+from harness.ports.intake import Taken
+from harness.ports.journal import ROOT, Link
+from harness.ports.ledger import Folded, Published
+
+
+class MemoryReader:
+    """`ports.bus.Reader` over a `MemoryBus`."""
+
+    def __init__(self, bus: MemoryBus, after: Mapping[Partition, int]) -> None:
+        self._bus, self._after = bus, dict(after)
+
+    def read(self, *, limit: int, wait_s: float) -> Sequence[Record]:
+        """Up to `limit` further records; waits at most `wait_s` for the first."""
+        with self._bus.changed:
+            self._bus.changed.wait_for(lambda: any(self._bus.after(p, n, 1) for p, n in self._after.items()), timeout=max(0.0, wait_s))
+            records: list[Record] = []
+            for partition, position in list(self._after.items()):
+                new = self._bus.after(partition, position, limit - len(records))
+                if new:
+                    records += new
+                    del self._after[partition]
+                    self._after[partition] = new[-1].position  # to the back of the queue
+            return records
+
+    def seek(self, partition: Partition, after: int) -> None:
+        """Reads on after this position."""
+        self._after[partition] = after
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class MemoryBus:
+    """`ports.bus.Bus` in lists; positions are 0, 1, 2. Thread-safe; `clock` gives the times of records."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.changed = threading.Condition(threading.RLock())
+        self._clock = clock or SystemClock()
+        self._topics: dict[str, int] = {}
+        self._logs: dict[Partition, list[Record]] = {}
+        self._first: dict[Partition, int] = {}
+        self._commits: dict[tuple[str, Partition], int] = {}
+
+    def ensure(self, topic: str, partitions: int | None = None) -> int:
+        """Creates the topic if it is not there and returns how many partitions it has."""
+        if partitions is not None and partitions < 1:
+            raise UsageError(f"topic {topic}: {partitions} partitions, must be 1 or more")
+        with self.changed:
+            found = self._topics.setdefault(topic, partitions or 1)
+        if partitions not in (None, found):
+            raise UsageError(f"topic {topic}: has {found} partitions, not {partitions}")
+        return found
+
+    def append(self, partition: Partition, values: Sequence[bytes]) -> None:
+        """Appends in order."""
+        with self.changed:
+            log = self._logs.setdefault(partition, [])
+            log += [Record(partition, len(log) + n, self._clock.now(), value) for n, value in enumerate(values)]
+            self.changed.notify_all()
+
+    def after(self, partition: Partition, position: int, limit: int) -> list[Record]:
+        """Up to `limit` records after a position. Raises Overrun when some of them were trimmed."""
+        with self.changed:
+            first, log = self._first.get(partition, 0), self._logs.get(partition, [])
+            if BEFORE_ALL < position < first - 1 and limit > 0:
+                raise Overrun(f"{partition.topic}:{partition.number}: records after {position} were trimmed before they were read")
+            start = max(position + 1, first)
+            return log[start : start + limit]
+
+    def reader(self, after: Mapping[Partition, int]) -> MemoryReader:
+        """A reader of these partitions, each after its position."""
+        return MemoryReader(self, after)
+
+    def ends(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        """The position of the last record of each."""
+        with self.changed:
+            return {partition: len(self._logs.get(partition, ())) - 1 for partition in partitions}
+
+    def commit(self, group: str, positions: Mapping[Partition, int]) -> None:
+        """Notes that `group` needs nothing at or before these positions."""
+        with self.changed:
+            self._commits.update({(group, partition): position for partition, position in positions.items()})
+
+    def committed(self, group: str, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        """What `group` committed."""
+        with self.changed:
+            return {partition: self._commits.get((group, partition), BEFORE_ALL) for partition in partitions}
+
+    def trim(self, partition: Partition, upto: int) -> None:
+        """Drops the records at or before this position."""
+        with self.changed:
+            first = min(upto + 1, len(self._logs.get(partition, ())))
+            self._first[partition] = max(self._first.get(partition, 0), first)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class MemoryPairLog:
+    """`ports.pairlog.PairLog` in dictionaries. Rows never expire by themselves; `expire` forgets them."""
+
+    def __init__(self, layout: RowLayout) -> None:
+        self._layout = layout
+        self._head = Head()
+        self._open: dict[int, Open] = {}
+        self._settled: dict[int, Open] = {}
+        self._ids: dict[bytes, tuple[tuple[bytes, int], ...]] = {}
+        self._rows: dict[int, bytes] = {}
+        self._early: dict[bytes, tuple[Outcome, ...]] = {}
+        self._words: list[str] = []
+
+    def load(self) -> tuple[Head, Mapping[int, Open], Sequence[str]]:
+        """The head, the open and settled events by ordinal, and the words."""
+        return self._head, dict(sorted({**self._open, **self._settled}.items())), tuple(self._words)
+
+    def find(self, keys: Sequence[bytes]) -> Mapping[bytes, Known]:
+        """What is stored of these events."""
+        found = {}
+        for id in keys:
+            events, early = self._ids.get(id, ()), self._early.get(id, ())
+            if events or early:
+                rows = {ordinal: self._rows[ordinal] for _, ordinal in events if ordinal in self._rows}
+                found[id] = Known(events=events, rows=rows, early=early)
+        return found
+
+    def due(self, before: int, limit: int) -> Sequence[bytes]:
+        """Keys whose earliest outcome has a time before `before`, oldest first."""
+        times = sorted((min(outcome.time for outcome in outcomes), id) for id, outcomes in self._early.items())
+        return [id for time, id in times if time < before][:limit]
+
+    def apply(self, effects: Effects, *, after: Head) -> None:
+        """All effects and their new head, or nothing."""
+        if after != self._head:
+            raise HeadMoved(f"the stored head is version {self._head.version}, not {after.version} as loaded")
+        width, at = self._layout.width, self._layout.label_at
+        for ordinal, opened in effects.settled.items():
+            self._open.pop(ordinal, None)
+            self._settled[ordinal] = opened
+        self._open.update(effects.open)
+        for ordinal in effects.gone:
+            self._open.pop(ordinal, None)
+            self._settled.pop(ordinal, None)
+        self._ids.update(effects.ids)
+        for n in range(len(effects.rows) // width):
+            self._rows[self._head.resolved + n] = effects.rows[n * width : (n + 1) * width]
+        self._rows.update({n: self._rows[n][:at] + label for n, label in effects.labels.items() if n in self._rows})
+        self._early.update(effects.early)
+        self._early = {id: outcomes for id, outcomes in self._early.items() if outcomes}
+        self._words += effects.words
+        self._head = effects.head
+
+    def snapshot(self) -> Snapshot:
+        """Head and number of open events."""
+        return Snapshot(head=self._head, in_flight=len(self._open))
+
+    def rows(self, start: int, stop: int) -> bytes:
+        """The packed rows of these ordinals. Raises Overrun when some have expired."""
+        if any(ordinal not in self._rows for ordinal in range(start, stop)):
+            raise Overrun(f"rows of the ordinals {start} to {stop} have expired, or were never written")
+        return b"".join(self._rows[ordinal] for ordinal in range(start, stop))
+
+    def words(self) -> Sequence[str]:
+        """The dictionary."""
+        return tuple(self._words)
+
+    def expire(self, stop: int) -> None:
+        """Forgets the rows below this ordinal, as time does elsewhere."""
+        self._rows = {ordinal: row for ordinal, row in self._rows.items() if ordinal >= stop}
+
+
+class MemoryIntake:
+    """`ports.intake.Intake` in a dictionary."""
+
+    def __init__(self) -> None:
+        self._taken: dict[str, Taken] = {}
+
+    def load(self, source: str) -> Taken:
+        """The state of a source."""
+        return self._taken.get(source, Taken())
+
+    def save(self, source: str, taken: Taken, *, after: Taken) -> None:
+        """Replaces the state."""
+        if self.load(source) != after:
+            raise HeadMoved(f"{source}: the stored state is not that of position {after.position}")
+        self._taken[source] = taken
+
+
+class MemoryLedger:
+    """`ports.ledger.Ledger` in two values."""
+
+    def __init__(self) -> None:
+        self._folded = Folded()
+        self._published: Published | None = None
+
+    def load(self) -> Folded:
+        """The statistics last saved."""
+        return self._folded
+
+    def save(self, folded: Folded, *, after: Folded) -> None:
+        """Replaces them."""
+        if self._folded.version != after.version:
+            raise HeadMoved(f"the stored statistics are not version {after.version}")
+        self._folded = folded
+
+    def publish(self, published: Published) -> None:
+        """Replaces the verdict."""
+        self._published = published
+
+    def published(self) -> Published | None:
+        """The verdict last written."""
+        return self._published
+
+
+class MemoryJournal:
+    """`ports.journal.Journal` in a list."""
+
+    def __init__(self) -> None:
+        self._links: list[Link] = []
+
+    def append(self, body: bytes, *, after: str) -> Link:
+        """Adds a record."""
+        head = self._links[-1].hash if self._links else ROOT
+        if head != after:
+            raise HeadMoved(f"the chain no longer ends with {after[:12]}")
+        link = Link(hash=sha256(after.encode() + body).hexdigest(), previous=after, body=body)
+        self._links.append(link)
+        return link
+
+    def read(self) -> Sequence[Link]:
+        """The whole chain."""
+        return tuple(self._links)
+
+
+class MemoryDirectory:
+    """`ports.directory.Directory` in a dictionary."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, bytes] = {}
+
+    def register(self, name: str, entry: bytes) -> None:
+        """Notes a rollout."""
+        self._entries[name] = entry
+
+    def all(self) -> Mapping[str, bytes]:
+        """Every rollout's entry, by name."""
+        return dict(sorted(self._entries.items()))
