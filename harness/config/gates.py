@@ -10,18 +10,20 @@ from analysis.types import Gate, Metric, Word
 from harness.config import durations
 from harness.config import gatewords as words
 from harness.config.problems import Known, Problems, Steps, listed, shown
+from harness.config.words import Words
 from harness.core.rollout import Harm, Output, Policy, Segment
 
 _QUANTILE = re.compile(r"p([0-9]{1,2}(?:\.[0-9]{1,4})?)\Z")
 _LOG_LOSS_BOUND = 20.0
 _OF_RATE = ("below", "above")
 _OF_LABELS = ("below", "above", "worse_by_at_most", "better_by_more_than", "within")
-_WORDS: dict[type[words.Words], tuple[str, ...]] = {
+_WORDS: dict[type[Words], tuple[str, ...]] = {
     words.FlipMetric: _OF_RATE,
     words.MissingMetric: ("below",),
     words.ErrorsMetric: ("below",),
     words.LatencyMetric: ("below",),
     words.DifferenceMetric: ("below", "above", "within"),
+    words.PrecisionMetric: _OF_RATE,  # the two models decide `true` of different events: there are no pairs to compare
 }
 _MEANING = {
     "below": "the value it must stay under",
@@ -165,9 +167,10 @@ def _loss(metric: words.LossMetric, path: Steps, scope: Scope, problems: Problem
         return None
     if metric.loss == "zero_one":
         policy = scope.policies.find(name, (*path, "policy"), problems)
-        if policy is None or not _two_valued(policy, "zero_one", (*path, "policy"), problems) or not _judged(policy.output, path, scope, problems):
+        if policy is None or not _two_valued(policy, "zero_one", (*path, "policy"), problems):
             return None
-        return Metric(kind="loss", loss="zero_one", policy=policy.name, bound=1.0)
+        judged = _judged(policy.output, path, scope, problems)
+        return Metric(kind="loss", loss="zero_one", policy=policy.name, bound=1.0) if judged else None
     output = scope.outputs.find(name, (*path, "output"), problems)
     span = _span(output, metric.loss, (*path, "output"), problems)
     if output is None or span is None or not _judged(output.name, path, scope, problems):
@@ -321,8 +324,9 @@ def _discordance(word: str, gate: words.GateWords, metric: Metric | None, path: 
     """P(the two models differ), or the variance of their difference for a loss of numbers."""
     if gate.discordance is None:
         return
-    if word in _OF_RATE:
-        problems.add((*path, "discordance"), f"is for comparisons; `{word}` speaks of one model alone")
+    numeric = isinstance(gate.metric, words.DifferenceMetric) or (isinstance(gate.metric, words.LossMetric) and gate.metric.loss != "zero_one")
+    if word in _OF_RATE and not numeric:
+        problems.add((*path, "discordance"), f"is for comparisons and numbers; `{word}` speaks of the rate of one model alone")
         return
     bound = _bound(gate, metric)
     if bound is not None and gate.discordance > bound**2:

@@ -259,15 +259,15 @@ class RolloutWords(Words):
     events: EventsWords
     models: ModelsWords
     outputs: Annotated[dict[Name, OutputWords], Field(min_length=1)]
-    policies: dict[Name, PolicyWords] = {}
-    harms: dict[Name, HarmWords] = {}
+    policies: dict[Name, PolicyWords] = Field({})
+    harms: dict[Name, HarmWords] = Field({})
     outcomes: OutcomesWords | None = None
     sample: SampleWords
     pairing: PairingWords
     gates: list[GateWords]
     alpha: Share = 0.05
-    looks: LongerThanZero = Field(3_600.0, json_schema_extra={"default": "1h"})
+    looks: Annotated[LongerThanZero, Field(json_schema_extra={"default": "1h"})] = 3_600.0
     detect: DetectWords | None = None
     stages: Annotated[list[StageWords], Field(min_length=1)] | None = None
     keep: KeepWords | None = None
-    expires: LongerThanZero = Field(30 * 86_400.0, json_schema_extra={"default": "30d"})
+    expires: Annotated[LongerThanZero, Field(json_schema_extra={"default": "30d"})] = 30 * 86_400.0

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from itertools import pairwise
+from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 
 from harness.config import durations
-from harness.config.gatewords import STAGES, CanaryWords, DetectWords, KeepWords, ShadowWords, StageWords
+from harness.config.gatewords import STAGES, DetectWords, KeepWords, StageWords
 from harness.config.problems import Known, Problems, Steps, instead, listed
 from harness.config.shape import Parts
 from harness.config.words import (
-    READERS,
-    Bands,
     ExpectationReader,
     FieldReader,
     FieldSegment,
@@ -25,31 +24,33 @@ from harness.config.words import (
 )
 from harness.core.rollout import Detect, Keep, Model, Outcomes, Output, Reader, Segment, Stage
 
-S, D = TypeVar("S"), TypeVar("D")
+AnyReader = FieldReader | MedianReader | ExpectationReader | TailReader
+S = TypeVar("S")
+D = TypeVar("D")
 SCHEMES = ("python:", "recorded:", "oip+http://", "oip+https://", "http://", "https://", "onnx:", "mlflow:models:/")
 _DEFAULT_STAGES = (Stage(kind="shadow"), Stage(kind="promote", bake_s=7 * 86_400.0))
 _COLUMNS = frozenset({"missing", "latency_ms", "segment", "truth"})
 _SHAPES = {
     "python:": re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*\Z"),
     "mlflow:models:/": re.compile(r"[^/@\s]+[/@][^/@\s]+\Z"),
-    "recorded:event:": re.compile(r"(/([^/~]|~[01])*)+\Z"),
+    "recorded:event:": re.compile(r"(/([^/~]|~[01])*)*\Z"),
 }
 
 
 def known(
-    parts: Parts, noun: str, path: tuple[str, ...], shaped: Mapping[str, S], build: Callable[[str, S, Steps, Problems], D | None], problems: Problems
+    noun: str, path: tuple[str, ...], shaped: Mapping[str, S], build: Callable[[str, S, Steps], D | None], names: frozenset[str] | None
 ) -> Known[D]:
     """The usable entries of one mapping of the config, built in its order."""
-    built = {name: build(name, entry, (*path, name), problems) for name, entry in shaped.items()}
+    built = {name: build(name, entry, (*path, name)) for name, entry in shaped.items()}
     usable = {name: entry for name, entry in built.items() if entry is not None}
-    return Known(noun, usable, parts.named(*path))
+    return Known(noun, usable, names)
 
 
 # -------------------------------------------------------------------------------------------------------- events, outcomes
 def segments(parts: Parts, problems: Problems) -> Known[Segment]:
     """Every segment of the config."""
 
-    def build(name: str, words: str | FieldSegment | TruthSegment, path: Steps, problems: Problems) -> Segment | None:
+    def build(name: str, words: str | FieldSegment | TruthSegment, path: Steps) -> Segment | None:
         if isinstance(words, str):
             return Segment(name=name, field=words)
         if isinstance(words, TruthSegment):
@@ -61,7 +62,8 @@ def segments(parts: Parts, problems: Problems) -> Known[Segment]:
         repeated(words.values or (), (*path, "values"), problems)
         return Segment(name=name, field=words.field, values=tuple(words.values or ()), other=words.other, missing=words.missing)
 
-    return known(parts, "segment", ("events", "segments"), parts.events.segments if parts.events else {}, build, problems)
+    path = ("events", "segments")
+    return known("segment", path, parts.events.segments if parts.events else {}, build, parts.named(*path))
 
 
 def topics(parts: Parts, problems: Problems) -> None:
@@ -99,8 +101,8 @@ def models(parts: Parts, problems: Problems) -> dict[str, Model]:
     for lane, words in (("incumbent", parts.models.incumbent), ("challenger", parts.models.challenger)):
         _uri(words.uri, ("models", lane, "uri"), problems)
         if window and words.timeout and words.timeout > window.window:
-            longest = durations.written(window.window)
-            problems.add(("models", lane, "timeout"), f"got {durations.written(words.timeout)}, must not be longer than pairing.window ({longest})")
+            got, longest = durations.written(words.timeout), durations.written(window.window)
+            problems.add(("models", lane, "timeout"), f"got {got}, must not be longer than pairing.window ({longest})")
         found[lane] = _model(lane, words)
     if parts.models.replica:
         found["replica"] = _model("replica", parts.models.incumbent, percent=parts.models.replica.percent)
@@ -151,7 +153,7 @@ def outputs(parts: Parts, problems: Problems) -> Known[Output]:
     """Every output of the config."""
     replica = bool(parts.models and parts.models.replica)
 
-    def build(name: str, words: OutputWords, path: Steps, problems: Problems) -> Output:
+    def build(name: str, words: OutputWords, path: Steps) -> Output:
         if name in _COLUMNS:
             problems.add(path, f"the name is taken by columns of the pair table ({', '.join(sorted(_COLUMNS))})")
         _labels(words, path, problems)
@@ -165,7 +167,7 @@ def outputs(parts: Parts, problems: Problems) -> Known[Output]:
         span = (words.range[0], words.range[1]) if words.range is not None else None
         return Output(name=name, type=words.type, readers=readers, unit=words.unit, range=span, labels=tuple(words.labels or ()))
 
-    return known(parts, "output", ("outputs",), parts.outputs, build, problems)
+    return known("output", ("outputs",), parts.outputs, build, parts.named("outputs"))
 
 
 def _labels(words: OutputWords, path: Steps, problems: Problems) -> None:
@@ -176,13 +178,18 @@ def _labels(words: OutputWords, path: Steps, problems: Problems) -> None:
     repeated(words.labels or (), (*path, "labels"), problems)
 
 
-def _reader(words: FieldReader | MedianReader | ExpectationReader | TailReader, output: OutputWords, path: Steps, problems: Problems) -> Reader:
+def _reader(words: AnyReader, output: OutputWords, path: Steps, problems: Problems) -> Reader:
     if isinstance(words, FieldReader):
         return Reader(how="field", pointer=words.field)
-    how = next(kind for kind in ("median", "expectation", "tail") if hasattr(words, kind))
+    how: Literal["median", "expectation", "tail"]
+    if isinstance(words, MedianReader):
+        how, bands = "median", words.median
+    elif isinstance(words, ExpectationReader):
+        how, bands = "expectation", words.expectation
+    else:
+        how, bands = "tail", words.tail
     if output.type != "number":
-        problems.add((*path, how), f"makes a number of bands; an output of type {output.type} is read with {{{READERS[0]}: /pointer}}")
-    bands: Bands = getattr(words, how)
+        problems.add((*path, how), f"makes a number of bands; an output of type {output.type} is read with {{field: /pointer}}")
     at = words.at if isinstance(words, TailReader) else None
     if rising(bands.edges, (*path, how, "edges"), problems) and at is not None and not bands.edges[0] < at < bands.edges[-1]:
         problems.add((*path, "at"), f"got {at:g}, must be between the outer edges {bands.edges[0]:g} and {bands.edges[-1]:g}")
@@ -197,12 +204,12 @@ def stages(parts: Parts, problems: Problems) -> tuple[Stage, ...]:
     found = [(number, stage) for number, words in parts.stages.items() if (stage := _stage(words, ("stages", number), problems))]
     kinds = [stage.kind for _, stage in found]
     if found and not problems.is_broken(("stages",)):
-        if found[0] == (0, found[0][1]) and kinds[0] != "shadow":
+        if found[0][0] == 0 and kinds[0] != "shadow":
             problems.add(("stages",), f"the first is {kinds[0]}, must be shadow: nobody is exposed to a model that was never watched")
         if "shadow" in kinds[1:] or "promote" in kinds[:-1]:
             problems.add(("stages",), f"got {', '.join(kinds)}; expected shadow once and first, promote once and last")
     percents = [stage.percent for _, stage in found if stage.kind == "canary"]
-    for before, after in zip(percents, percents[1:], strict=False):
+    for before, after in pairwise(percents):
         if after <= before:
             problems.add(("stages",), f"canary percent got {after:g} after {before:g}, must rise")
     return tuple(stage for _, stage in found)
@@ -222,10 +229,11 @@ def _stage(words: StageWords, path: Steps, problems: Problems) -> Stage | None:
         if words.at_least is not None:
             problems.add((*path, "at_least"), "is for shadow and canary; promote has {bake: ...}")
         return Stage(kind="promote", bake_s=words.promote.bake, people=people, roles=roles)
-    step: ShadowWords | CanaryWords | None = words.shadow or words.canary
-    percent = step.percent if step else 100.0
-    kind = "shadow" if words.shadow is not None else "canary"
-    return Stage(kind=kind, percent=percent, at_least_s=words.at_least or 0.0, people=people, roles=roles)
+    at_least_s = words.at_least or 0.0
+    if words.canary is not None:
+        return Stage(kind="canary", percent=words.canary.percent, at_least_s=at_least_s, people=people, roles=roles)
+    percent = words.shadow.percent if words.shadow else 100.0
+    return Stage(kind="shadow", percent=percent, at_least_s=at_least_s, people=people, roles=roles)
 
 
 def detect(words: DetectWords | None) -> Detect:
@@ -250,7 +258,7 @@ def keep(words: KeepWords | None, outcomes: Outcomes | None, problems: Problems)
 # ----------------------------------------------------------------------------------------------------------------- helpers
 def rising(numbers: list[float], path: Steps, problems: Problems) -> bool:
     """Whether each number is larger than the one before; reports the first that is not."""
-    for before, after in zip(numbers, numbers[1:], strict=False):
+    for before, after in pairwise(numbers):
         if after <= before:
             problems.add(path, f"got {after:g} after {before:g}, must rise")
             return False

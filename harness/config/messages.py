@@ -33,19 +33,16 @@ _MISSING = {
     "percent": "a percent over 0, up to 100",
     "uri": "the model's address, as in python:package.module:function",
     "unit": "what is counted once: an attribute as in subject, or a /pointer",
-    "challenger": "it is mandatory",
-    "incumbent": "it is mandatory",
     "default": "the line for every other value of the segment",
     "by": "the segment whose values choose the line",
 }
-_UNITS = {("sample", "percent"): " percent", ("replica", "percent"): " percent", ("canary", "percent"): " percent"}
 
 
 def message(kind: str, value: object, context: Mapping[str, Any], path: Steps, known: frozenset[str]) -> str:
     """One problem in words. `known`: the words that stand where the last step of `path` stands."""
     last = path[-1] if path else ""
     if kind == "missing":
-        return f"is missing; expected {_MISSING.get(str(last), 'a value: it is mandatory')}"
+        return f"is missing; expected {_MISSING[last]}" if last in _MISSING else "is missing, and it is mandatory"
     if kind == "extra_forbidden":
         return _unknown(str(last), path, known)
     if kind == "no_metric":
@@ -87,7 +84,8 @@ def _literal(value: object, expected: str, path: Steps) -> str:
 
 
 def _bounds(kind: str, value: object, context: Mapping[str, Any], path: Steps) -> str:
-    got = f"got {shown(value)}{_UNITS.get(tuple(path[-2:]), '') if isinstance(value, (int, float)) else ''}"
+    last = path[-1] if path else ""
+    got = f"got {shown(value)}{' percent' if last == 'percent' and isinstance(value, (int, float)) else ''}"
     match kind:
         case "greater_than":
             return f"{got}, must be > {context['gt']:g}"
@@ -117,7 +115,8 @@ def words_at(schema: Mapping[str, Any], place: Steps) -> frozenset[str]:
     for step in place:
         under: list[Any] = []
         for branch in at:
-            items = branch.get("items") if isinstance(step, int) else branch.get("properties", {}).get(step, branch.get("additionalProperties"))
+            named = branch.get("properties", {}).get(step, branch.get("additionalProperties"))
+            items = branch.get("items") if isinstance(step, int) else named
             if isinstance(items, dict):
                 under += _branches(items, schema)
         at = under

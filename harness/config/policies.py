@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from harness.config.meaning import known, repeated, value_of
 from harness.config.problems import Known, Problems, Steps, instead, listed
 from harness.config.shape import Parts
@@ -15,7 +17,7 @@ LineWords = float | LineBySegment | LineByLane
 def policies(parts: Parts, outputs: Known[Output], segments: Known[Segment], lanes: tuple[str, ...], problems: Problems) -> Known[Policy]:
     """Every policy of the config, with a line for each lane and for the truth."""
 
-    def build(name: str, words: PolicyWords, path: Steps, problems: Problems) -> Policy | None:
+    def build(name: str, words: PolicyWords, path: Steps) -> Policy | None:
         if name in (parts.named("outputs") or ()) or name in ("missing", "latency_ms", "segment", "truth"):
             problems.add(path, "the name is that of an output or of a column of the pair table; policies need their own")
         output = outputs.find(words.output, (*path, "output"), problems)
@@ -29,7 +31,7 @@ def policies(parts: Parts, outputs: Known[Output], segments: Known[Segment], lan
             name=name, output=output.name, lines=lines, choices=choices, label=words.of, is_one_of=tuple(words.is_ or ()), recorded=recorded
         )
 
-    return known(parts, "policy", ("policies",), parts.policies, build, problems)
+    return known("policy", ("policies",), parts.policies, build, parts.named("policies"))
 
 
 def _keys_of_type(words: PolicyWords, output: Output | None, path: Steps, problems: Problems) -> None:
@@ -62,13 +64,13 @@ def _keys_of_type(words: PolicyWords, output: Output | None, path: Steps, proble
 def _lines(
     words: PolicyWords, output: Output | None, segments: Known[Segment], lanes: tuple[str, ...], path: Steps, problems: Problems
 ) -> dict[str, Line]:
-    """A line for each lane that is called and for `truth`; none for a policy of words."""
+    """A line for each lane that is called and for `truth`; for a policy of words 1, so that a truth of 1 is true and one of 0 is false."""
     at, where = words.at_least, (*path, "at_least")
     if at is None:
-        return {}
+        return {name: Line(default=1.0) for name in (*lanes, "truth")}
     if isinstance(at, LineByLane):
         if words.decide is not None:
-            problems.add(where, "got a line for each model beside `decide`; here it is the line on the truth only, one number or by a segment")
+            problems.add(where, "got a line for each model beside `decide`; here it is the line on the truth: a number, or by a segment")
         truth = at.incumbent if at.truth is None else at.truth
         numbers = {"incumbent": at.incumbent, "challenger": at.challenger, "replica": at.incumbent, "truth": truth}
         for name, value in numbers.items():
@@ -101,7 +103,9 @@ def _in_range(line: float, output: Output | None, path: Steps, problems: Problem
 
 
 # ------------------------------------------------------------------------------------------------------------------ choices
-def _choices(words: PolicyWords, output: Output | None, segments: Known[Segment], path: Steps, problems: Problems) -> tuple[Choice, ...] | None:
+def _choices(
+    words: PolicyWords, output: Output | None, segments: Known[Segment], path: Steps, problems: Problems
+) -> tuple[Choice, ...] | None:
     """The decisions from the highest line down; the last has none. None when one of them cannot be used."""
     found: list[Choice] = []
     where = (*path, "decide")
@@ -110,7 +114,8 @@ def _choices(words: PolicyWords, output: Output | None, segments: Known[Segment]
         last = number == len(listed_choices) - 1
         word, line = (item, None) if isinstance(item, str) else next(iter(item.items()))
         if last is (line is not None):
-            expected = "the last takes the rest: a word without a line" if last else f"only the last has no line: {{{word}: {{at_least: ...}}}}"
+            needs_line = f"only the last has no line, expected {{{word}: {{at_least: ...}}}}"
+            expected = "the last takes the rest, expected a word without a line" if last else needs_line
             problems.add((*where, number), expected)
             continue
         if word in TRUE_FALSE:
@@ -118,7 +123,7 @@ def _choices(words: PolicyWords, output: Output | None, segments: Known[Segment]
         found.append(Choice(decision=word, at_least=_choice_line(line, output, segments, (*where, number, word, "at_least"), problems)))
     repeated([choice.decision for choice in found], where, problems)
     lines = [choice.at_least for choice in found if choice.at_least is not None]
-    for higher, lower in zip(lines, lines[1:], strict=False):
+    for higher, lower in pairwise(lines):
         if not _falls(higher, lower):
             problems.add(where, f"got the line {lower.default:g} after {higher.default:g}, lines must fall from first to last")
     return None if problems.is_broken(where) else tuple(found)
@@ -146,7 +151,7 @@ def _falls(higher: Line, lower: Line) -> bool:
 def harms(parts: Parts, known_policies: Known[Policy], problems: Problems) -> Known[Harm]:
     """Every harm of the config."""
 
-    def build(name: str, words: HarmWords, path: Steps, problems: Problems) -> Harm | None:
+    def build(name: str, words: HarmWords, path: Steps) -> Harm | None:
         policy = known_policies.find(words.policy, (*path, "policy"), problems)
         if policy is None:
             return None
@@ -158,4 +163,4 @@ def harms(parts: Parts, known_policies: Known[Policy], problems: Problems) -> Kn
             problems.add((*path, "decision"), "names every decision of the policy; its rate would be 1 whatever happens")
         return Harm(name=name, policy=policy.name, truth=words.truth, decisions=tuple(words.decision))
 
-    return known(parts, "harm", ("harms",), parts.harms, build, problems)
+    return known("harm", ("harms",), parts.harms, build, parts.named("harms"))

@@ -63,7 +63,7 @@ class Known(Generic[T]):
 def instead(word: str, words: Iterable[str]) -> str:
     """What to write instead: the close word, or the list of all."""
     known = sorted(words)
-    close = get_close_matches(word, known, n=1)
+    close = get_close_matches(word, known, n=1, cutoff=0.75)
     if close:
         return f", did you mean `{close[0]}`?"
     return f"; expected {listed(known)}" if known else "; there is none"

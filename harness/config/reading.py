@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 from yaml import MappingNode, MarkedYAMLError, Node, ScalarNode, SequenceNode, YAMLError
 from yaml.composer import Composer
@@ -27,9 +26,7 @@ _TAG = "tag:yaml.org,2002:"
 
 
 class _Resolver(BaseResolver):
-    """What a plain scalar is: the core schema of YAML 1.2."""
-
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+    """What a plain scalar is: the core schema of YAML 1.2, filled in below (the base class has no words of its own)."""
 
 
 _NUMBER_STARTS = list("-+0123456789.")
@@ -154,8 +151,9 @@ class _Plain:
         except (ValueError, KeyError):
             return self._refused(node, path, f"this is no {node.tag.removeprefix(_TAG)}")
 
-    def _refused(self, node: Node, path: Steps, message: str) -> None:
+    def _refused(self, node: Node, path: Steps, message: str) -> object:
         self.problems.add(path, f"line {node.start_mark.line + 1}: {message}")
+        return None
 
 
 def _int(text: str) -> int:

@@ -8,6 +8,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from math import isfinite
 from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -23,6 +24,7 @@ T = TypeVar("T")
 REQUIRED = tuple(name for name, info in RolloutWords.model_fields.items() if info.is_required())
 _LARGEST_NUMBER = 1e15
 _DEEPEST = 48
+_NEVER_EMPTY = (("outputs",), ("outcomes", "truth"))
 
 
 class Bad:
@@ -56,7 +58,9 @@ class Parts:
             if step not in value:
                 return None if step in REQUIRED else frozenset()
             value = value[step]
-        return frozenset(value) if isinstance(value, dict) else None
+        if not isinstance(value, dict) or (not value and path in _NEVER_EMPTY):
+            return None
+        return frozenset(value)
 
 
 def parts_of(value: object, problems: Problems) -> Parts:
@@ -109,7 +113,8 @@ def clean(value: object, path: Steps, problems: Problems) -> object:
         said = "has no value: give it one, or leave it out" if path else None
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         if not abs(value) <= _LARGEST_NUMBER:
-            said = f"got {str(value)[:20] if isinstance(value, float) else 'a huge number'}, must be a number of at most 1e15"
+            finite = isinstance(value, int) or isfinite(value)
+            said = "got a number over 1e15, which is too large" if finite else f"got {value}, must be a finite number"
     elif isinstance(value, str):
         said = "this text has half a character (a lone surrogate)" if any("\ud800" <= letter <= "\udfff" for letter in value) else None
     elif not isinstance(value, bool):
@@ -152,7 +157,8 @@ def _items(document: Mapping[str, Any], name: str, model: type[T], required: boo
         return {}
     if not listed and name == "stages":
         problems.add((name,), "got an empty list, expected a stage at least (or leave it out)")
-    found = {number: checked(_model_adapter(model), item, (name, number), problems) for number, item in enumerate(listed)}
+    adapter: TypeAdapter[T] = TypeAdapter(model)
+    found = {number: checked(adapter, item, (name, number), problems) for number, item in enumerate(listed)}
     return {number: item for number, item in found.items() if item is not None}
 
 
@@ -160,10 +166,9 @@ def _place(detail: ErrorDetails, value: object) -> Steps:
     """Where in the document an error is: pydantic's location without the names of branches."""
     place: list[str | int] = []
     for step in detail["loc"]:
-        if isinstance(value, dict) and step in value:
-            value = value[step]
-        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
-            value = value[step]
+        inside = isinstance(value, dict) and step in value
+        if inside or (isinstance(value, list) and isinstance(step, int) and step < len(value)):
+            value = cast("Any", value)[step]
         elif not (detail["type"] == "missing" and step is detail["loc"][-1]):
             continue
         place.append(step)
@@ -189,12 +194,7 @@ def _remove(value: Any, place: Steps) -> bool:
 @cache
 def _adapter(name: str) -> TypeAdapter[Any]:
     info: FieldInfo = RolloutWords.model_fields[name]
-    return cast("TypeAdapter[Any]", TypeAdapter(info.rebuild_annotation()))
-
-
-@cache
-def _model_adapter(model: type[T]) -> TypeAdapter[T]:
-    return TypeAdapter(model)
+    return TypeAdapter(info.rebuild_annotation())
 
 
 @cache

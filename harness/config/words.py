@@ -38,8 +38,8 @@ def _seconds(value: object) -> float:
 
 
 def _above_zero(value: float) -> float:
-    if not value > 0:
-        raise _refuse("got a duration of 0, must be longer")
+    if value < 0.001:
+        raise _refuse(f"got {value * 1_000:g}ms, must be at least 1ms")
     return value
 
 
@@ -68,6 +68,7 @@ def _kind(value: object) -> str:
 NAME = r"^[A-Za-z_][A-Za-z0-9_-]{0,99}$"
 ATTRIBUTE = r"^[a-z][a-z0-9]{0,99}$"
 POINTER = r"^(/([^/~]|~[01])*)+$"
+ANSWER_POINTER = r"^(/([^/~]|~[01])*)*$"
 PLACE = r"^([a-z][a-z0-9]{0,99}|(/([^/~]|~[01])*)+)$"
 ROLLOUT = r"^[a-z0-9][a-z0-9._-]{0,99}$"
 TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
@@ -77,6 +78,11 @@ _NAME_IS = "a name of letters, digits, - and _, not starting with a digit"
 Name = Annotated[str, AfterValidator(_matching(NAME, _NAME_IS))]
 Pointer = Annotated[
     str, AfterValidator(_matching(POINTER, "a JSON pointer as in /age")), WithJsonSchema({"type": "string", "pattern": POINTER})
+]
+AnswerPointer = Annotated[
+    str,
+    AfterValidator(_matching(ANSWER_POINTER, "a JSON pointer as in /age, or an empty text for the whole answer")),
+    WithJsonSchema({"type": "string", "pattern": ANSWER_POINTER}),
 ]
 Place = Annotated[
     str,
@@ -148,7 +154,7 @@ class EventsWords(Words):
 
     topic: Topic
     unit: Place = Field(description="what is assigned and counted once: a CloudEvents attribute, or a /pointer into the data")
-    segments: dict[Name, SegmentWords] = {}
+    segments: dict[Name, SegmentWords] = Field({})
 
 
 class OutcomesWords(Words):
@@ -196,14 +202,14 @@ class ModelsWords(Words):
 class Bands(Words):
     """Band probabilities: n of them have n + 1 edges."""
 
-    probabilities: Pointer
+    probabilities: AnswerPointer
     edges: Annotated[list[float], Field(min_length=3)]
 
 
 class FieldReader(Words):
     """The number or word at a pointer into the answer."""
 
-    field: Pointer
+    field: AnswerPointer
 
 
 class MedianReader(Words):

@@ -1,0 +1,230 @@
+"""What is refused: at which path, with which words, and nothing else said beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf, nan
+from typing import Any
+
+import pytest
+
+FLIP = {"name": "new", "metric": {"flip": "over_18"}, "below": 0.1}
+
+
+def gate(**changes: Any) -> dict[str, Any]:
+    """A sixth gate with changes."""
+    return {**FLIP, **changes}
+
+
+WRONG: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {  # name: (changes, path -> part of the message)
+    # -------------------------------------------------------------------------------------------------------------- shape
+    "unknown key": (("colour", "blue"), {"colour": "unknown key"}),
+    "unknown key that is close": (("outcome", {}), {"outcome": "did you mean `outcomes`"}),
+    "unknown key of a gate": (("gates.2.bellow", 0.05), {"gates.2.bellow": "did you mean `below`"}),
+    "a typing error in the only limit": (("gates.2.bellow", 0.05, "gates.2.below", ...), {"gates.2.bellow": "`below`"}),
+    "two problems at once": (
+        ("gates.0.worse_by_at_most", -0.01, "pairing.window", "soon"),
+        {"gates.0.worse_by_at_most": "got -0.01, must be > 0 (largest tolerated worsening", "pairing.window": "got 'soon'"},
+    ),
+    "shape and meaning in one gate": (
+        ("gates.2.colour", 1, "gates.2.below", 2, "gates.2.metric.flip", "over_81"),
+        {"gates.2.colour": "unknown key", "gates.2.below": "must be < 1", "gates.2.metric.flip": "did you mean `over_18`"},
+    ),
+    "no name": (("rollout", ...), {"rollout": "is missing"}),
+    "a name with a slash": (("rollout", "a/b"), {"rollout": "got 'a/b'"}),
+    "a name that is too long": (("rollout", "a" * 101), {"rollout": "at most 100"}),
+    "no sample": (("sample", ...), {"sample": "is missing"}),
+    "no gates": (("gates", ...), {"gates": "is missing"}),
+    "gates that are a mapping": (("gates", {}), {"gates": "expected a list"}),
+    "no pairing": (("pairing", ...), {"pairing": "is missing"}),
+    "no window": (("pairing", {}), {"pairing.window": "is missing"}),
+    "wrong duration": (("pairing.window", "30 parsecs"), {"pairing.window": "got '30 parsecs', expected a duration"}),
+    "a duration without a unit": (("pairing.window", 30), {"pairing.window": "needs its unit, as in 30s"}),
+    "a window of no time": (("pairing.window", "0s"), {"pairing.window": "at least 1ms"}),
+    "percent over 100": (("sample.percent", 140), {"sample.percent": "got 140 percent, must be <= 100"}),
+    "percent of 0": (("sample.percent", 0), {"sample.percent": "must be > 0"}),
+    "percent that is true": (("sample.percent", True), {"sample.percent": "got true, expected a number"}),
+    "percent as text": (("sample.percent", "100"), {"sample.percent": "got '100', expected a number"}),
+    "alpha over 1": (("alpha", 1.5), {"alpha": "must be < 1"}),
+    "alpha that is empty": (("alpha", None), {"alpha": "has no value"}),
+    "an empty section": (("harms", None), {"harms": "has no value"}),
+    # ------------------------------------------------------------------------------------------------------------- models
+    "no challenger": (("models.challenger", ...), {"models.challenger": "is missing"}),
+    "another challenger": (("models.candidate", {"uri": "python:a:b"}), {"models.candidate": "exactly one"}),
+    "unknown model scheme": (("models.challenger.uri", "gopher://regressor"), {"models.challenger.uri": "got 'gopher://regressor'"}),
+    "no function": (("models.challenger.uri", "python:module"), {"models.challenger.uri": "python:package.module:function"}),
+    "no host": (("models.challenger.uri", "oip+http:///v2"), {"models.challenger.uri": "HOST"}),
+    "a port that is none": (("models.challenger.uri", "http://host:port/"), {"models.challenger.uri": "HOST"}),
+    "no model name": (("models.challenger.uri", "mlflow:models:/"), {"models.challenger.uri": "mlflow:models:/name@alias"}),
+    "no pointer into the event": (("models.incumbent.uri", "recorded:event:score"), {"models.incumbent.uri": "/json/pointer"}),
+    "a timeout of 0": (("models.challenger.timeout", "0s"), {"models.challenger.timeout": "at least 1ms"}),
+    "a timeout over the window": (("models.challenger.timeout", "31s"), {"models.challenger.timeout": "pairing.window (30s)"}),
+    "half a thread": (("models.challenger.concurrency", 0.5), {"models.challenger.concurrency": "a whole number"}),
+    "a replica of the challenger": (("models.replica", {"of": "challenger", "percent": 5}), {"models.replica.of": "incumbent"}),
+    # ------------------------------------------------------------------------------------------------- events and outcomes
+    "no matures": (("outcomes.matures", ...), {"outcomes.matures": "is missing"}),
+    "outcomes revised first": (("outcomes.revised", "first"), {"outcomes.revised": "expected last"}),
+    "no truth": (("outcomes.truth", {}), {"outcomes.truth": "at least 1"}),
+    "events among outcomes": (("outcomes.topic", "age.events"), {"outcomes.topic": "need their own"}),
+    "a topic that it writes": (("events.topic", "age-test.mirror"), {"events.topic": "writes itself"}),
+    "bins that fall": (("events.segments.true_age.bins", [0, 18, 13]), {"events.segments.true_age.bins": "got 13 after 18"}),
+    "a truth that is not there": (("events.segments.true_age.truth", "agee"), {"events.segments.true_age.truth": "did you mean `age`"}),
+    "a pointer without a slash": (("events.segments.gender", "Segments/gender"), {"events.segments.gender": "a pointer"}),
+    "a value twice": (("events.segments.platform.values", ["tv", "tv"]), {"events.segments.platform.values": "stands twice"}),
+    "pairs that go before their labels": (("keep", {"pairs": "10d"}), {"keep.pairs": "outcomes.matures (16d)"}),
+    # ------------------------------------------------------------------------------------------------------------ outputs
+    "an output without a reader": (("outputs.age.challenger", ...), {"outputs.age.challenger": "is missing"}),
+    "a reader of no kind": (("outputs.age.challenger", {"mode": "/x"}), {"outputs.age.challenger": "expected {field: /pointer}"}),
+    "a range that falls": (("outputs.age.range", [120, 0]), {"outputs.age.range": "got 0 after 120"}),
+    "a range of one": (("outputs.age.range", [120]), {"outputs.age.range": "at least 2"}),
+    "edges that fall": (
+        ("outputs.age.incumbent", {"median": {"probabilities": "/b", "edges": [8, 18, 13]}}),
+        {"outputs.age.incumbent.median.edges": "got 13 after 18"},
+    ),
+    "one band": (
+        ("outputs.age.incumbent", {"median": {"probabilities": "/b", "edges": [8, 18]}}),
+        {"outputs.age.incumbent.median.edges": "at least 3"},
+    ),
+    "a tail beyond the edges": (
+        ("outputs.age.incumbent", {"tail": {"probabilities": "/b", "edges": [8, 13, 18]}, "at": 18}),
+        {"outputs.age.incumbent.at": "between the outer edges 8 and 18"},
+    ),
+    "scores without labels": (("outputs.kinds.labels", ..., "policies.spam.of", "spam"), {"outputs.kinds.labels": "is missing"}),
+    "a type that is not there": (("outputs.age.type", "numbr"), {"outputs.age.type": "did you mean `number`"}),
+    # ---------------------------------------------------------------------------------------------------- policies, harms
+    "output that is not there": (("policies.over_13.output", "agee"), {"policies.over_13.output": "did you mean `age`"}),
+    "no line": (("policies.over_13.at_least", ...), {"policies.over_13.at_least": "is missing"}),
+    "a line outside the range": (("policies.over_13.at_least", 130), {"policies.over_13.at_least": "0 to 120"}),
+    "a line by a segment that is not there": (
+        ("policies.over_13.at_least", {"by": "regoin", "default": 13}),
+        {"policies.over_13.at_least.by": "no segment `regoin`"},
+    ),
+    "a line by a value that is not there": (
+        ("policies.over_13.at_least", {"by": "platform", "default": 13, "wbe": 14}),
+        {"policies.over_13.at_least.wbe": "no value `wbe`"},
+    ),
+    "a line by the truth": (
+        ("policies.over_13.at_least", {"by": "true_age", "default": 13}),
+        {"policies.over_13.at_least.by": "nobody knows it"},
+    ),
+    "lines without a default": (("policies.over_13.at_least", {"by": "gender"}), {"policies.over_13.at_least.default": "is missing"}),
+    "lines without a segment": (("policies.over_13.at_least", {"default": 13}), {"policies.over_13.at_least.by": "is missing"}),
+    "a line for one model": (("policies.over_13.at_least", {"incumbent": 13}), {"policies.over_13.at_least.challenger": "is missing"}),
+    "lines that rise": (
+        ("policies.adult.decide", [{"allow": {"at_least": 18}}, {"check_id": {"at_least": 25}}, "block"]),
+        {"policies.adult.decide": "lines must fall"},
+    ),
+    "a last decision with a line": (
+        ("policies.adult.decide", [{"allow": {"at_least": 25}}, {"check_id": {"at_least": 18}}]),
+        {"policies.adult.decide.1": "without a line"},
+    ),
+    "a first decision without a line": (("policies.adult.decide", ["allow", "block"]), {"policies.adult.decide.0": "only the last"}),
+    "words for a number": (("policies.over_13.is", ["old"]), {"policies.over_13.is": "is for labels"}),
+    "a line for a label": (("policies.high.at_least", 1), {"policies.high.at_least": "{is: [words]}"}),
+    "a label that is not there": (("policies.high.is", ["hihg"]), {"policies.high.is": "no label `hihg`"}),
+    "a score that is not there": (("policies.spam.of", "spm"), {"policies.spam.of": "did you mean `spam`"}),
+    "a policy with an output's name": (("policies.age", {"output": "age", "at_least": 1}), {"policies.age": "the name is that of an output"}),
+    "an output with a column's name": (
+        ("outputs.truth", {"type": "number", "incumbent": {"field": "/a"}, "challenger": {"field": "/a"}}),
+        {"outputs.truth": "the name is taken"},
+    ),
+    "a name with a dot": (("policies.over 13", {"output": "age", "at_least": 13}), {"policies.over 13": "a name of letters"}),
+    "harm of no policy": (("harms.let_in.policy", "over_21"), {"harms.let_in.policy": "no policy `over_21`"}),
+    "harm of no decision": (("harms.adult_stopped.decision", "blokc"), {"harms.adult_stopped.decision": "never says `blokc`"}),
+    "harm of every decision": (("harms.let_in.decision", [True, False]), {"harms.let_in.decision": "every decision"}),
+    "harm without a class": (("harms.let_in.truth", "no"), {"harms.let_in.truth": "expected true or false"}),
+    # ------------------------------------------------------------------------------------------------------------- stages
+    "falling percent": (
+        ("stages", [{"shadow": {"percent": 100}}, {"canary": {"percent": 10}}, {"canary": {"percent": 5}}]),
+        {"stages": "canary percent got 5 after 10, must rise"},
+    ),
+    "no shadow first": (("stages", [{"canary": {"percent": 1}}, {"promote": {"bake": "1d"}}]), {"stages": "must be shadow"}),
+    "promote before the canary": (("stages.3", {"canary": {"percent": 50}}), {"stages": "promote once and last"}),
+    "a stage of two kinds": (("stages.1.shadow", {}), {"stages.1": "got shadow and canary"}),
+    "a stage of no kind": (("stages.1.canary", ...), {"stages.1": "expected one of shadow, canary or promote"}),
+    "approval by nobody": (("stages.1.approval", {"people": 0}), {"stages.1.approval.people": "must be >= 1"}),
+    # -------------------------------------------------------------------------------------------------------------- gates
+    "unknown metric": (("gates.2.metric", {"flipp": "over_18"}), {"gates.2.metric": "did you mean `flip`"}),
+    "a metric of two kinds": (("gates.2.metric", {"flip": "over_18", "harm": "let_in"}), {"gates.2.metric.harm": "one kind only"}),
+    "a metric of later versions": (("gates.2.metric", {"cost": "x"}), {"gates.2.metric": "not available in this version"}),
+    "a difference of quantiles": (
+        ("gates.5", gate(metric={"difference": "p50", "output": "age"}, below=1)),
+        {"gates.5.metric.difference": "not available in this version"},
+    ),
+    "a unit of later versions": (("gates.2.unit", "ever"), {"gates.2.unit": "not available in this version"}),
+    "a window of later versions": (("gates.2.unit_window", "7d"), {"gates.2.unit_window": "not available in this version"}),
+    "a method of later versions": (("gates.2.method", "msprt"), {"gates.2.method": "not available in this version"}),
+    "negative margin": (("gates.0.worse_by_at_most", -0.25), {"gates.0.worse_by_at_most": "got -0.25, must be > 0"}),
+    "margin of zero": (("gates.0.worse_by_at_most", 0), {"gates.0.worse_by_at_most": "got 0, must be > 0"}),
+    "margin that is no number": (("gates.0.worse_by_at_most", nan), {"gates.0.worse_by_at_most": "finite"}),
+    "margin without end": (("gates.0.worse_by_at_most", inf), {"gates.0.worse_by_at_most": "finite"}),
+    "margin that is true": (("gates.0.worse_by_at_most", True), {"gates.0.worse_by_at_most": "expected a number"}),
+    "margin as wide as the range": (("gates.0.worse_by_at_most", 120), {"gates.0.worse_by_at_most": "must be < 120"}),
+    "a rate in percent": (("gates.2.below", 5), {"gates.2.below": "must be < 1 (the value it must stay under, as a rate)"}),
+    "a rate as a duration": (("gates.2.below", "5s"), {"gates.2.below": "expected a number"}),
+    "a latency without a unit": (("gates.4.below", 250), {"gates.4.below": "needs its unit"}),
+    "a latency that is above": (("gates.4.below", ..., "gates.4.above", "1s"), {"gates.4.above": "not available for latency"}),
+    "a quantile of 100": (("gates.4.metric.latency", "p100"), {"gates.4.metric.latency": "expected a quantile"}),
+    "missing that is worse": (("gates.3.below", ..., "gates.3.worse_by_at_most", 0.1), {"gates.3.worse_by_at_most": "missing"}),
+    "a flip that is better": (("gates.2.below", ..., "gates.2.better_by_more_than", 0), {"gates.2.better_by_more_than": "flip"}),
+    "gate without a limit": (("gates.0.worse_by_at_most", ...), {"gates.0": "has no limit"}),
+    "gate with two limits": (("gates.0.below", 3), {"gates.0": "got below and worse_by_at_most"}),
+    "two gates of one name": (("gates.5", gate(name="few flips")), {"gates.5.name": "stands twice"}),
+    "policy that is not there": (("gates.2.metric.flip", "over_21"), {"gates.2.metric.flip": "no policy `over_21`"}),
+    "harm that is not there": (("gates.1.metric.harm", "nobody_hurt"), {"gates.1.metric.harm": "no harm `nobody_hurt`"}),
+    "segment that is not there": (("gates.1.each", ["gender", "country"]), {"gates.1.each": "no segment `country`"}),
+    "segment twice": (("gates.1.each", ["gender", "gender"]), {"gates.1.each": "stands twice"}),
+    "segment by truth of a flip": (("gates.2.each", ["true_age"]), {"gates.2.each": "flip has no labels"}),
+    "a decision that is never said": (("gates.2.metric.to", "maybe"), {"gates.2.metric.to": "never says `maybe`"}),
+    "a flip to itself": (("gates.2.metric.to", False), {"gates.2.metric.to": "no flip"}),
+    "a lane that is not there": (("gates.3.metric.missing", "replica"), {"gates.3.metric.missing": "models does not have"}),
+    "a loss without a range": (("outputs.age.range", ...), {"gates.0.metric.output": "declare outputs.age.range"}),
+    "a log loss of years": (
+        ("gates.5", gate(metric={"loss": "log_loss", "output": "age"})),
+        {"gates.5.metric.output": "range: [0, 1]"},
+    ),
+    "a loss of a label": (("gates.0.metric.output", "level"), {"gates.0.metric.output": "type number"}),
+    "a zero_one of an output": (
+        ("gates.5", gate(metric={"loss": "zero_one", "output": "age"})),
+        {"gates.5.metric.output": "one policy", "gates.5.metric.policy": "is missing"},
+    ),
+    "a generic rate of three decisions": (
+        ("gates.5", gate(metric={"false_positive_rate": "adult"})),
+        {"gates.5.metric.false_positive_rate": "use a harm"},
+    ),
+    "labels without outcomes": (
+        ("outcomes", ..., "events.segments.true_age", ...),
+        {"gates.0.metric": "needs labels", "gates.1.metric": "needs labels"},
+    ),
+    "a truth of another output": (
+        ("outcomes.truth", {"years": "/years", "kinds": "/kinds"}, "events.segments.true_age", ...),
+        {"gates.0.metric": "outcomes.truth.age", "gates.1.metric": "outcomes.truth.age"},
+    ),
+    "expecting more than the limit": (("gates.2.expect", 0.03), {"gates.2.expect": "must be < 0.03"}),
+    "expecting worse than tolerated": (("gates.0.expect", -0.25), {"gates.0.expect": "must be > -0.25"}),
+    "discordance of one model": (("gates.2.discordance", 0.1), {"gates.2.discordance": "is for comparisons"}),
+    "discordance over 1": (("gates.1.discordance", 1.5), {"gates.1.discordance": "must be <= 1"}),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_config_is_refused_at_its_path_and_nowhere_else(
+    name: str, put: Callable[..., Any], said: Callable[[object], dict[str, str]]
+) -> None:
+    """Who reads the message must find the place at once; what only follows from it would send them elsewhere."""
+    changes, expected = WRONG[name]
+    found = said(put(*changes))
+    assert found.keys() == expected.keys(), found
+    for path, words in expected.items():
+        assert words in found[path], found
+
+
+def test_every_name_that_leads_to_a_broken_thing_is_left_in_peace(put: Callable[..., Any], said: Callable[[object], dict[str, str]]) -> None:
+    """One misspelt type must not make its policies, harms and gates look wrong too."""
+    assert said(put("outputs.age.type", "integer", "events.topic", ...)).keys() == {"outputs.age.type", "events.topic"}
+
+
+def test_problems_come_in_the_order_of_the_document(put: Callable[..., Any], said: Callable[[object], dict[str, str]]) -> None:
+    """People mend a file from the top."""
+    found = said(put("alpha", 3, "events.unit", 5, "gates.4.below", "x", "sample.percent", -1))
+    assert list(found) == ["events.unit", "sample.percent", "gates.4.below", "alpha"]
