@@ -1,4 +1,4 @@
-"""Which rollouts there are: for commands that are given no name."""
+"""The rollouts of a store: which there are, and how each was created."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Protocol
 
 
 class Directory(Protocol):
-    """The rollouts that were ever started on a store."""
+    """Names to entries (small JSON: config, folder, shards)."""
 
-    def register(self, name: str, entry: bytes) -> None:
-        """Notes a rollout with a small JSON of what it is, in place of what was noted before; durable on return."""
+    def register(self, name: str, entry: bytes) -> bytes:
+        """Writes the entry if the name is new, durable on return; returns the entry that stands there now."""
 
     def all(self) -> Mapping[str, bytes]:
-        """Every rollout's entry, by name."""
+        """Every rollout with its entry."""

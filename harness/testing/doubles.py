@@ -253,9 +253,9 @@ class MemoryDirectory:
     def __init__(self) -> None:
         self._entries: dict[str, bytes] = {}
 
-    def register(self, name: str, entry: bytes) -> None:
-        """Notes a rollout."""
-        self._entries[name] = entry
+    def register(self, name: str, entry: bytes) -> bytes:
+        """Writes the entry if the name is new; returns the entry that stands there now."""
+        return self._entries.setdefault(name, entry)
 
     def all(self) -> Mapping[str, bytes]:
         """Every rollout's entry, by name."""

@@ -17,13 +17,16 @@ class RedisDirectory:
         self._where = address_of(url)
         self._client: Any = connect(url)
 
-    def register(self, name: str, entry: bytes) -> None:
-        """Notes a rollout."""
-        with translated(self._where):
-            self._client.hset(_ROLLOUTS, name, entry)
+    def register(self, name: str, entry: bytes) -> bytes:
+        """Writes the entry if the name is new; returns the entry that stands there now."""
+        with translated(self._where), self._client.pipeline(transaction=True) as pipe:
+            pipe.hsetnx(_ROLLOUTS, name, entry)
+            pipe.hget(_ROLLOUTS, name)
+            found: bytes = pipe.execute()[1]
+        return found
 
     def all(self) -> Mapping[str, bytes]:
-        """Every rollout's entry, by name."""
+        """Every rollout with its entry, by name."""
         with translated(self._where):
             return {name.decode(): entry for name, entry in sorted(self._client.hgetall(_ROLLOUTS).items())}
 
