@@ -15,9 +15,8 @@ from analysis.types import PairTable
 
 MOST_BINS = 48
 WHOLE_NUMBERS = 200
-FEW_EVENTS = 5
-NEARLY = 0.02
-CONTEXT = 2
+NEARLY = 0.1
+SETTLED_IN_A_ROW = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +33,7 @@ class TruthBin:
 class AllowedByTruth:
     """The share of `decisions` in both lanes by binned truth. `classes`: the truth is false (0) or true (1), and there are no lines.
 
-    `cut`: how many labelled pairs lie outside the bins shown, where both lanes decide (nearly) always the same.
+    `cut`: how many labelled pairs lie outside the bins shown, which end where both lanes mostly agree.
     """
 
     policy: str
@@ -45,7 +44,9 @@ class AllowedByTruth:
     cut: int
 
 
-def allowed_by_truth(table: PairTable, policy: str, decisions: Sequence[str], truth: str, lines: Sequence[float]) -> AllowedByTruth | None:
+def allowed_by_truth(
+    table: PairTable, policy: str, decisions: Sequence[str], *, truth: str, lines: Sequence[float]
+) -> AllowedByTruth | None:
     """The picture's data, or None without a single labelled pair.
 
     Args:
@@ -100,14 +101,28 @@ def _nice(step: float) -> float:
 
 
 def _window(bins: Sequence[TruthBin], lines: Sequence[float]) -> list[TruthBin]:
-    """The bins between the ends where both lanes (nearly) always decide alike, with some context and every line."""
-    busy = [k for k, bin_ in enumerate(bins) if _undecided(bin_) or any(bin_.low <= line < bin_.high for line in lines)]
-    if not busy:
+    """The bins around the lines, each way until several in a row are settled."""
+    if not lines:
         return list(bins)
-    return list(bins[max(busy[0] - CONTEXT, 0) : busy[-1] + CONTEXT + 1])
+    first = next((k for k, bin_ in enumerate(bins) if bin_.high > min(lines)), len(bins))
+    last = next((k for k in reversed(range(len(bins))) if bins[k].low <= max(lines)), -1)
+    low, high = _extent(bins[:first][::-1]), _extent(bins[last + 1 :])
+    return list(bins[first - low : last + 1 + high])
 
 
-def _undecided(bin_: TruthBin) -> bool:
-    if bin_.incumbent.n < FEW_EVENTS:
+def _extent(outward: Sequence[TruthBin]) -> int:
+    """How many bins to show, going away from a line."""
+    in_a_row = 0
+    for k, bin_ in enumerate(outward):
+        in_a_row = in_a_row + 1 if _settled(bin_) else 0
+        if in_a_row == SETTLED_IN_A_ROW:
+            return k + 1
+    return len(outward)
+
+
+def _settled(bin_: TruthBin) -> bool:
+    """Whether both lanes give (nearly) the same decision to everyone here."""
+    old, new = bin_.incumbent.value, bin_.challenger.value
+    if old is None or new is None:
         return False
-    return any(NEARLY < (share.value or 0.0) < 1.0 - NEARLY for share in (bin_.incumbent, bin_.challenger))
+    return max(old, new) <= NEARLY or min(old, new) >= 1.0 - NEARLY

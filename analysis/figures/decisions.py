@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.types import PairTable
 
@@ -60,10 +61,10 @@ def decision_matrix(table: PairTable, policy: str) -> DecisionMatrix:
     place = old[both].astype(np.int64) * len(words) + new[both]
     truth = truth[both]
 
-    def counted(rows: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> list[int]:
-        return np.bincount(place[rows], minlength=len(words) ** 2).tolist()
+    def counted(rows: NDArray[np.bool_]) -> list[int]:
+        return [int(n) for n in np.bincount(place[rows], minlength=len(words) ** 2)]
 
-    pairs, labelled, true = counted(truth == truth), counted(truth >= 0), counted(truth == 1)
+    pairs, labelled, true = counted(np.ones(len(truth), bool)), counted(truth >= 0), counted(truth == 1)
     cells = tuple(
         tuple(
             Cell(incumbent=a, challenger=b, pairs=pairs[k], labelled=labelled[k], true=true[k])

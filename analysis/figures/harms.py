@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.figures.shares import Mask
+from analysis.metrics.contributions import paired_rows
 from analysis.sequential.mixture import Process, undesigned_bets
-from analysis.types import Interval, PairTable
+from analysis.types import Interval, Metric, PairTable
 
 Effect = Literal["worse", "better", "cannot tell"]
 SMALLEST_FRACTION = 1e-6
@@ -58,11 +59,13 @@ class SegmentEffects:
     rows: tuple[SegmentEffect, ...]
 
 
-def harm_rows(table: PairTable, policy: str, truth: bool) -> Mask:
-    """Pairs of one truth class under the policy that both lanes decided, shape (rows,)."""
-    known = (table["missing.incumbent"] < 0) & (table["missing.challenger"] < 0)
-    rows: Mask = known & (table[f"{policy}.incumbent"] >= 0) & (table[f"{policy}.challenger"] >= 0)
-    return rows & (table[f"{policy}.truth"] == int(truth))
+def harm_rows(table: PairTable, harm: Metric) -> Mask:
+    """Labelled pairs of the harm's truth class that both lanes decided, shape (rows,); none where the policy has no truth."""
+    if f"{harm.policy}.truth" not in table.columns:
+        return np.zeros(len(table), bool)
+    decided = (table[f"{harm.policy}.incumbent"] >= 0) & (table[f"{harm.policy}.challenger"] >= 0)
+    rows: Mask = paired_rows(table) & decided & (table[f"{harm.policy}.truth"] == int(bool(harm.truth)))
+    return rows
 
 
 def harmed(table: PairTable, policy: str, decisions: Sequence[str], lane: str) -> Mask:
@@ -72,24 +75,26 @@ def harmed(table: PairTable, policy: str, decisions: Sequence[str], lane: str) -
     return found
 
 
-def harm_counts(table: PairTable, policy: str, truth: bool, decisions: Sequence[str]) -> HarmCounts:
-    """A harm over all rows of a table; nothing where the policy has no truth."""
-    if f"{policy}.truth" not in table.columns:
-        return HarmCounts(n_events=0, n_units=0, incumbent=0, challenger=0)
-    rows = harm_rows(table, policy, truth)
-    old, new = (harmed(table, policy, decisions, lane)[rows] for lane in ("incumbent", "challenger"))
+def harm_counts(table: PairTable, harm: Metric) -> HarmCounts:
+    """A harm (a metric of that kind) over all rows of a table."""
+    rows = harm_rows(table, harm)
+    old, new = (harmed(table, harm.policy or "", harm.decisions, lane)[rows] for lane in ("incumbent", "challenger"))
     return _counts(old, new, table["unit_id"][rows])
 
 
-def segment_effects(
-    table: PairTable, policy: str, truth: bool, decisions: Sequence[str], segments: Sequence[str], *, alpha: float
-) -> SegmentEffects:
-    """A harm in every value of these segments; the interval of a row leaves its mean with chance alpha, at any look."""
-    overall = harm_counts(table, policy, truth, decisions)
+def segment_effects(table: PairTable, harm: Metric, segments: Sequence[str], *, alpha: float) -> SegmentEffects:
+    """A harm in every value of these segments.
+
+    Args:
+        harm: A metric of that kind.
+        segments: Names; values without a labelled pair of the class have no row.
+        alpha: Chance that a row's interval ever leaves its mean, at any look, in (0, 1); for one row, not for all together.
+    """
+    overall = harm_counts(table, harm)
     if not overall.n_events:
         return SegmentEffects(overall=overall, rows=())
-    rows = harm_rows(table, policy, truth)
-    old, new = (harmed(table, policy, decisions, lane)[rows] for lane in ("incumbent", "challenger"))
+    rows = harm_rows(table, harm)
+    old, new = (harmed(table, harm.policy or "", harm.decisions, lane)[rows] for lane in ("incumbent", "challenger"))
     units, found = table["unit_id"][rows], []
     for name in segments:
         codes = table[f"segment.{name}"][rows]
