@@ -324,7 +324,9 @@ def _discordance(word: str, gate: words.GateWords, metric: Metric | None, path: 
     """P(the two models differ), or the variance of their difference for a loss of numbers."""
     if gate.discordance is None:
         return
-    numeric = isinstance(gate.metric, words.DifferenceMetric) or (isinstance(gate.metric, words.LossMetric) and gate.metric.loss != "zero_one")
+    numeric = isinstance(gate.metric, words.DifferenceMetric) or (
+        isinstance(gate.metric, words.LossMetric) and gate.metric.loss != "zero_one"
+    )
     if word in _OF_RATE and not numeric:
         problems.add((*path, "discordance"), f"is for comparisons and numbers; `{word}` speaks of the rate of one model alone")
         return

@@ -157,14 +157,14 @@ def outputs(parts: Parts, problems: Problems) -> Known[Output]:
         if name in _COLUMNS:
             problems.add(path, f"the name is taken by columns of the pair table ({', '.join(sorted(_COLUMNS))})")
         _labels(words, path, problems)
-        if words.range is not None:
-            rising(words.range, (*path, "range"), problems)
-            if words.type == "label":
-                problems.add((*path, "range"), "is for numbers and scores; a label has no range")
+        span: tuple[float, float] | None = None
+        if words.range is not None and rising(words.range, (*path, "range"), problems):
+            span = (words.range[0], words.range[1])
+        if words.range is not None and words.type == "label":
+            problems.add((*path, "range"), "is for numbers and scores; a label has no range")
         readers = {lane: _reader(getattr(words, lane), words, (*path, lane), problems) for lane in ("incumbent", "challenger")}
         if replica:
             readers["replica"] = readers["incumbent"]
-        span = (words.range[0], words.range[1]) if words.range is not None else None
         return Output(name=name, type=words.type, readers=readers, unit=words.unit, range=span, labels=tuple(words.labels or ()))
 
     return known("output", ("outputs",), parts.outputs, build, parts.named("outputs"))

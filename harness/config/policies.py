@@ -126,7 +126,7 @@ def _choices(
     for higher, lower in pairwise(lines):
         if not _falls(higher, lower):
             problems.add(where, f"got the line {lower.default:g} after {higher.default:g}, lines must fall from first to last")
-    return None if problems.is_broken(where) else tuple(found)
+    return None if problems.touches(where) else tuple(found)
 
 
 def _choice_line(words: ChoiceLine | None, output: Output | None, segments: Known[Segment], path: Steps, problems: Problems) -> Line | None:

@@ -29,12 +29,16 @@ class Problems:
 
     def absent(self, path: Steps, message: str) -> None:
         """Reports that something is not in `path`, unless a broken part of it may be what was meant."""
-        if not any(place[: len(path)] == path for place in self.broken):
+        if not self.touches(path):
             self.add(path, message)
 
     def is_broken(self, path: Steps) -> bool:
         """Whether `path` or anything around it was reported."""
         return any(path[:length] in self.broken for length in range(len(path) + 1))
+
+    def touches(self, path: Steps) -> bool:
+        """Whether `path` or anything inside it was reported."""
+        return any(place[: len(path)] == path for place in self.broken)
 
     def sorted(self, order: Iterable[str]) -> tuple[Problem, ...]:
         """Every problem: sections in the order of the document, then as they were found."""

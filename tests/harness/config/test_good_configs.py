@@ -64,7 +64,11 @@ def test_a_policy_has_a_line_for_each_lane_and_for_the_truth(age: Rollout) -> No
 def test_decisions_keep_their_order_and_lines(age: Rollout) -> None:
     """The first line that is reached decides; the line on the truth is `at_least`."""
     adult = age.policies["adult"]
-    assert [(c.decision, c.at_least) for c in adult.choices] == [("allow", Line(default=25.0)), ("check_id", Line(default=18.0)), ("block", None)]
+    assert [(c.decision, c.at_least) for c in adult.choices] == [
+        ("allow", Line(default=25.0)),
+        ("check_id", Line(default=18.0)),
+        ("block", None),
+    ]
     assert adult.lines["truth"] == Line(default=18.0)
     assert adult.recorded == {"incumbent": "/action"}
 
@@ -94,8 +98,14 @@ def test_harms_and_flips_speak_of_decisions_by_name(good: Any) -> None:
         ({"precision": "over_18"}, Metric(kind="precision", policy="over_18")),
         ({"recall": "over_18"}, Metric(kind="recall", policy="over_18")),
         ({"loss": "zero_one", "policy": "over_18"}, Metric(kind="loss", loss="zero_one", policy="over_18", bound=1.0)),
-        ({"loss": "absolute_error", "output": "age"}, Metric(kind="loss", loss="absolute_error", output="age", truth_name="age", bound=120.0)),
-        ({"loss": "squared_error", "output": "age"}, Metric(kind="loss", loss="squared_error", output="age", truth_name="age", bound=14_400.0)),
+        (
+            {"loss": "absolute_error", "output": "age"},
+            Metric(kind="loss", loss="absolute_error", output="age", truth_name="age", bound=120.0),
+        ),
+        (
+            {"loss": "squared_error", "output": "age"},
+            Metric(kind="loss", loss="squared_error", output="age", truth_name="age", bound=14_400.0),
+        ),
         ({"errors": "incumbent"}, Metric(kind="errors", lane="incumbent")),
         ({"difference": "mean", "output": "age"}, Metric(kind="difference", output="age", bound=120.0)),
     ],

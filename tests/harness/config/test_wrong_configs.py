@@ -123,7 +123,10 @@ WRONG: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {  # name: (changes, 
     "a line for a label": (("policies.high.at_least", 1), {"policies.high.at_least": "{is: [words]}"}),
     "a label that is not there": (("policies.high.is", ["hihg"]), {"policies.high.is": "no label `hihg`"}),
     "a score that is not there": (("policies.spam.of", "spm"), {"policies.spam.of": "did you mean `spam`"}),
-    "a policy with an output's name": (("policies.age", {"output": "age", "at_least": 1}), {"policies.age": "the name is that of an output"}),
+    "a policy with an output's name": (
+        ("policies.age", {"output": "age", "at_least": 1}),
+        {"policies.age": "the name is that of an output"},
+    ),
     "an output with a column's name": (
         ("outputs.truth", {"type": "number", "incumbent": {"field": "/a"}, "challenger": {"field": "/a"}}),
         {"outputs.truth": "the name is taken"},
@@ -219,7 +222,9 @@ def test_a_wrong_config_is_refused_at_its_path_and_nowhere_else(
         assert words in found[path], found
 
 
-def test_every_name_that_leads_to_a_broken_thing_is_left_in_peace(put: Callable[..., Any], said: Callable[[object], dict[str, str]]) -> None:
+def test_every_name_that_leads_to_a_broken_thing_is_left_in_peace(
+    put: Callable[..., Any], said: Callable[[object], dict[str, str]]
+) -> None:
     """One misspelt type must not make its policies, harms and gates look wrong too."""
     assert said(put("outputs.age.type", "integer", "events.topic", ...)).keys() == {"outputs.age.type", "events.topic"}
 
