@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import metadata
+from pathlib import Path
 
 from harness.adapters.codec import MsgpackCodec
 from harness.adapters.models import open_model
@@ -15,6 +17,8 @@ from harness.adapters.redis.intake import RedisIntake
 from harness.adapters.redis.journal import RedisJournal
 from harness.adapters.redis.ledger import RedisLedger
 from harness.adapters.redis.pairlog import RedisPairLog
+from harness.commands import registry
+from harness.commands.run import Running
 from harness.core.errors import UsageError
 from harness.core.rollout import Rollout
 from harness.core.table import RowLayout
@@ -31,6 +35,7 @@ from harness.roles.joiner import Joiner
 from harness.roles.lane import Lane
 from harness.roles.router import Router
 
+DEFAULT_SHARDS = 1
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
@@ -57,9 +62,23 @@ def open_directory(store: str) -> Directory:
     return RedisDirectory(store)
 
 
+def open_journal(store: str, rollout: Rollout) -> Journal:
+    """The chain of records of a rollout."""
+    _check_store(store)
+    return RedisJournal(store, rollout.name, keep_s=rollout.keep.records_s)
+
+
 def _check_store(url: str) -> None:
     if not url.startswith(REDIS_SCHEMES):
         raise UsageError(f"store {url.partition('://')[0]}://...: expected one of {', '.join(REDIS_SCHEMES)}")
+
+
+def create(rollout: Rollout, bus: str, store: str, *, shards: int | None = None) -> Wiring:
+    """The rollout on its bus and store, created, or found again as it was created. Raises UsageError when it was created otherwise."""
+    found = registry.register(
+        rollout, shards=shards, default_shards=DEFAULT_SHARDS, directory=open_directory(store), journal=open_journal(store, rollout)
+    )
+    return Wiring(rollout, bus, store, found.shards)
 
 
 @dataclass
@@ -93,14 +112,9 @@ class Wiring:
         """The analyst's statistics and the verdict."""
         return RedisLedger(self.store_url, self.rollout.name, keep_s=self.rollout.keep.pairs_s)
 
-    @property
-    def journal(self) -> Journal:
-        """The chain of records."""
-        return RedisJournal(self.store_url, self.rollout.name, keep_s=self.rollout.keep.records_s)
-
     def pair_log(self, shard: int) -> PairLog:
         """The joins of one shard."""
-        return RedisPairLog(self.store_url, self.rollout.name, shard, RowLayout(self.rollout), keep_s=self.rollout.keep.pairs_s)
+        return RedisPairLog(self.store_url, self.rollout.name, shard, layout=RowLayout(self.rollout), keep_s=self.rollout.keep.pairs_s)
 
     # ------------------------------------------------------------------------------------------------------------------- roles
     def router(self) -> Router:
@@ -136,24 +150,35 @@ class Wiring:
         """Every role of this rollout, as `--roles` names them."""
         return ("router", *(f"lane:{lane}" for lane in self.rollout.lanes), "joiner", "analyst")
 
-    def steps(self, role: str) -> tuple[list[Callable[[float], int]], Callable[[], None]]:
-        """(the steps of a role, one for each part of it; how to close it)."""
+    def commands(self, config_file: Path, roles: Iterable[str]) -> dict[str, list[str]]:
+        """Role -> the command that runs it in a process of its own."""
+        tail = ["--config", str(config_file), "--bus", self.bus_url, "--store", self.store_url, "--shards", str(self.shards)]
+        return {role: [sys.executable, "-m", "harness", "role", role, *tail] for role in roles}
+
+    def running(self, role: str) -> Running:
+        """A role, made and ready to step. Raises UsageError for a name that is none."""
         kind, _, lane = role.partition(":")
-        parts: list[Router] | list[Lane] | list[Joiner] | list[Analyst]
         match kind:
             case "router":
-                parts = [self.router()]
+                router = self.router()
+                return Running(steps=[router.step], close=router.close)
             case "lane" if lane:
-                parts = [self.lane(lane)]
+                part = self.lane(lane)
+                return Running(steps=[part.step], close=part.close, drains=True)
             case "joiner":
-                parts = [self.joiner(shard) for shard in range(self.shards)]
+                joiners = [self.joiner(shard) for shard in range(self.shards)]
+                return Running(
+                    steps=[joiner.step for joiner in joiners],
+                    close=lambda: _close(joiners),
+                    busy=lambda: any(joiner.n_open for joiner in joiners),
+                    drains=True,
+                )
             case "analyst":
-                parts = [self.analyst()]
-            case _:
-                raise UsageError(f"role {role!r}: expected one of {', '.join(self.role_names())}")
+                analyst = self.analyst()
+                return Running(steps=[analyst.step], close=analyst.close)
+        raise UsageError(f"role {role!r}: expected one of {', '.join(self.role_names())}")
 
-        def close() -> None:
-            for part in parts:
-                part.close()
 
-        return [part.step for part in parts], close
+def _close(joiners: list[Joiner]) -> None:
+    for joiner in joiners:
+        joiner.close()

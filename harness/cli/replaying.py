@@ -35,7 +35,7 @@ def replay(
     with tempfile.TemporaryDirectory(prefix="shadow-") as scratch:
         server = EmbeddedRedis.start(Path(scratch), durable=False)
         try:
-            parts = _parts(Wiring(rollout, server.url, server.url, shards=1, clock=ManualClock(), trust_stated=True), stage)
+            parts = _parts(rollout, server.url, stage)
             with printing.progress(f"replay {events.name}", None) as bar:
                 found = replaying.replay(
                     parts, replaying.lines(events), labels, until=stop, progress=lambda n: bar.update(bar.task_ids[0], completed=n)
@@ -53,15 +53,16 @@ def replay(
     return EXIT_CODES[found.verdict["verdict"]]
 
 
-def _parts(wiring: Wiring, stage: int) -> replaying.Parts:
-    assert isinstance(wiring.clock, ManualClock)
+def _parts(rollout: Rollout, url: str, stage: int) -> replaying.Parts:
+    clock = ManualClock()
+    wiring = Wiring(rollout, url, url, shards=1, clock=clock, trust_stated=True)
     return replaying.Parts(
-        rollout=wiring.rollout,
+        rollout=rollout,
         topology=wiring.topology,
         bus=wiring.bus,
-        clock=wiring.clock,
+        clock=clock,
         router=wiring.router(),
-        lanes=[wiring.lane(lane) for lane in wiring.rollout.lanes],
+        lanes=[wiring.lane(lane) for lane in rollout.lanes],
         joiners=[wiring.joiner(shard) for shard in range(wiring.shards)],
         analyst=wiring.analyst(stage),
         pair_logs=[wiring.pair_log(shard) for shard in range(wiring.shards)],

@@ -11,9 +11,15 @@ from harness.core.errors import UsageError
 from harness.core.reading import microseconds, timestamp
 from harness.core.verdicts import HOLD, PROMOTE
 from harness.ports.clock import Clock
-from harness.ports.ledger import Ledger
+from harness.ports.ledger import Ledger, Published
 
 STALE_AFTER = 60_000_000  # microseconds since the analyst last looked
+
+
+def parsed(published: Published) -> dict[str, Any]:
+    """The object of verdict.json."""
+    found: dict[str, Any] = json.loads(published.verdict)
+    return found
 
 
 def verdict(ledger: Ledger, clock: Clock) -> dict[str, Any]:
@@ -24,7 +30,7 @@ def verdict(ledger: Ledger, clock: Clock) -> dict[str, Any]:
     published = ledger.published()
     if published is None:
         raise UsageError("this rollout has no verdict yet: is its analyst running?")
-    found: dict[str, Any] = json.loads(published.verdict)
+    found = parsed(published)
     now = clock.now()
     old = []
     if now - published.looked > STALE_AFTER:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,17 @@ class Registered:
     sha256: str
 
 
-def register(rollout: Rollout, *, shards: int | None, default_shards: int, directory: Directory, journal: Callable[[], Journal]) -> Registered:
+def register(
+    rollout: Rollout, *, shards: int | None, default_shards: int, directory: Directory, journal: Journal
+) -> Registered:
     """Creates a rollout, or finds it as it was created.
 
     Raises UsageError when the name was created with another config (its gates would mix two questions) or number of shards.
     """
-    entry = {"config": dict(rollout.document), "folder": str(rollout.folder.resolve()), "shards": shards or default_shards, "sha256": rollout.sha256}
+    entry = {
+        "config": dict(rollout.document), "folder": str(rollout.folder.resolve()), "shards": shards or default_shards,
+        "sha256": rollout.sha256,
+    }  # fmt: skip
     found = _parse(rollout.name, directory.register(rollout.name, json.dumps(entry, sort_keys=True).encode()))
     if found.sha256 != rollout.sha256:
         raise UsageError(
@@ -39,13 +45,10 @@ def register(rollout: Rollout, *, shards: int | None, default_shards: int, direc
         )
     if shards is not None and shards != found.shards:
         raise UsageError(f"rollout {rollout.name} was created with {found.shards} shards, which are fixed for good; got --shards {shards}")
-    chain = journal()
-    if not chain.read():
-        record = {"kind": "registered", "rollout": rollout.name, "sha256": rollout.sha256, "config": dict(rollout.document), "shards": found.shards}
-        try:
-            chain.append(json.dumps(record, sort_keys=True).encode(), after=ROOT)
-        except HeadMoved:
-            pass  # another worker registered it at the same moment: the same record
+    if not journal.read():
+        record = {"kind": "registered", "rollout": rollout.name, **entry, "shards": found.shards}
+        with suppress(HeadMoved):  # another worker registered it at the same moment: the same record
+            journal.append(json.dumps(record, sort_keys=True).encode(), after=ROOT)
     return found
 
 

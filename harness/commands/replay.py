@@ -118,15 +118,15 @@ def _stated(line: bytes) -> int | None:
 
 
 def _drain(parts: Parts) -> None:
-    """Steps the roles until each has nothing left to do; the clock follows the newest arrival."""
+    """Steps the roles until each has nothing left to do; only then does the clock follow the newest arrival."""
     while parts.router.step():
-        parts.clock.move_to(parts.router.arrived)
         for lane in parts.lanes:
             while lane.step():
                 pass
         for joiner in parts.joiners:
             while joiner.step():
                 pass
+    parts.clock.move_to(parts.router.arrived)
     for partition in parts.topology.sources.values():
         parts.bus.trim(partition, parts.bus.ends([partition])[partition])
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from harness.core.events import Event, Invalid, InvalidOutcome, Outcome
-from harness.core.pointers import MISSING, resolve
+from harness.core.outputs import MISSING, pointer as resolve
 from harness.core.rollout import Rollout, Segment
 from harness.core.routing import Hasher
 from harness.core.table import recorded_decisions

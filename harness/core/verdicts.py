@@ -87,6 +87,32 @@ def row_document(row: GateResult) -> dict[str, Any]:
     return document
 
 
+def counts_document(counts: Counts, *, read: int, unsampled: int, in_flight: int) -> dict[str, Any]:
+    """The accounting of events as the verdict writes it."""
+    return {
+        "read": read,
+        "duplicates": counts.duplicates,
+        "unsampled": unsampled,
+        "mirrored": counts.mirrored,
+        "paired": counts.paired,
+        "missing": {lane: dict(sorted(by.items())) for lane, by in sorted(counts.missing.items())},
+        "shed": counts.shed,
+        "invalid": counts.invalid,
+        "in_flight": in_flight,
+    }
+
+
+def outcomes_document(counts: Counts) -> dict[str, int]:
+    """The accounting of outcomes as the verdict writes it."""
+    return {
+        "joined": counts.joined,
+        "waiting": counts.waiting,
+        "orphaned": counts.orphaned,
+        "revised": counts.revised,
+        "invalid": counts.invalid_outcomes,
+    }
+
+
 def verdict_document(
     rollout: Rollout,
     *,
@@ -112,26 +138,10 @@ def verdict_document(
         "verdict": said,
         "reasons": why,
         "stage": rollout.stages[stage].kind,
-        "counts": {
-            "read": read,
-            "duplicates": counts.duplicates,
-            "unsampled": unsampled,
-            "mirrored": counts.mirrored,
-            "paired": counts.paired,
-            "missing": {lane: dict(sorted(by.items())) for lane, by in sorted(counts.missing.items())},
-            "shed": counts.shed,
-            "invalid": counts.invalid,
-            "in_flight": in_flight,
-        },
+        "counts": counts_document(counts, read=read, unsampled=unsampled, in_flight=in_flight),
         "lanes": {lane: {"answered": 0, **dict(sorted(counts.lanes.get(lane, {}).items()))} for lane in rollout.lanes},
         "versions": {lane: sorted(counts.versions.get(lane, {})) for lane in rollout.lanes},
-        "outcomes": {
-            "joined": counts.joined,
-            "waiting": counts.waiting,
-            "orphaned": counts.orphaned,
-            "revised": counts.revised,
-            "invalid": counts.invalid_outcomes,
-        },
+        "outcomes": outcomes_document(counts),
         "gates": [row_document(row) for row in rows],
         "flips": {policy: dict(by) for policy, by in flips.items()},
         "config_sha256": rollout.sha256,

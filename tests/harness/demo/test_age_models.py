@@ -139,7 +139,7 @@ def test_a_second_training_gives_the_same_models(demo: Any, tmp_path: Path):
 
 def test_the_config_reads_the_bands_that_the_incumbent_has():
     """Edges and lines stand in the config and in the code; they must be the same numbers."""
-    config = yaml.safe_load((Path(__file__).parents[3] / "configs" / "age-demo.yaml").read_text())
+    config = yaml.safe_load((Path(age_models.__file__).parent / "age.yaml").read_text())
     assert tuple(map(float, config["outputs"]["age"]["incumbent"]["median"]["edges"])) == EDGES
     assert tuple(policy["at_least"] for policy in config["policies"].values()) == LINES
     uris = [config["models"][lane]["uri"] for lane in ("incumbent", "challenger")]

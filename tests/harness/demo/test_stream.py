@@ -15,7 +15,7 @@ from harness.core.errors import UsageError
 from harness.demo import people, stream
 from harness.demo.age_models import SEED
 
-MATURES = timedelta(days=16)  # of configs/age-demo.yaml
+MATURES = timedelta(days=16)  # of harness/demo/age.yaml
 
 
 def moment(text: str) -> datetime:

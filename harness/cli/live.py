@@ -1,0 +1,205 @@
+"""`shadow up` and what looks at a running rollout: status, decide, export, report."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import structlog
+
+from harness.adapters import parquet
+from harness.cli import printing
+from harness.cli.logs import log_to_stderr
+from harness.cli.stores import place, wire
+from harness.commands import decide as deciding
+from harness.commands import registry
+from harness.commands.replay import whole_table
+from harness.commands.run import run
+from harness.commands.status import Status
+from harness.commands.status import status as read_status
+from harness.core.errors import ShadowError, Unavailable, UsageError
+from harness.core.rollout import Rollout
+from harness.core.verdicts import EXIT_CODES, counts_document, outcomes_document
+from harness.pages.report import render
+from harness.ports.clock import SystemClock
+from harness.supervisor import Supervisor
+from harness.wiring import Wiring, create, open_directory
+
+STOP_S = 15.0
+LOOK_S = 1.0
+
+
+class Where(NamedTuple):
+    """The addresses that a command was given."""
+
+    bus: str | None
+    store: str | None
+    data: Path
+
+
+def stop_signals() -> Callable[[], bool]:
+    """Whether SIGINT or SIGTERM has come, from now on."""
+    came: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: came.append(number))
+    return lambda: bool(came)
+
+
+# ------------------------------------------------------------------------------------------------------------------------ running
+def up(rollout: Rollout, config_file: Path, where: Where, *, shards: int | None, roles: str | None, as_json: bool) -> int:
+    """Creates the rollout or goes on with it, and runs its roles until a signal comes; returns the exit code."""
+    stopped = stop_signals()
+    log_to_stderr()
+    with place(bus=where.bus, store=where.store, data=where.data, create=True) as there:
+        wiring = create(rollout, there.bus, there.store, shards=shards)
+        names = chosen_roles(wiring, roles)
+        supervisor = Supervisor(wiring.commands(config_file, names), folder=where.data, on_event=say)
+        supervisor.start()
+        printing.note(f"rollout {rollout.name} runs ({', '.join(names)}). Ctrl-C stops it; the same command goes on.")
+        try:
+            _watch(supervisor, wiring, stopped, as_json)
+        finally:
+            supervisor.stop(timeout_s=STOP_S)
+    return 0
+
+
+def chosen_roles(wiring: Wiring, roles: str | None) -> tuple[str, ...]:
+    """The roles named by `--roles`, all without it. Raises UsageError for a name that is none."""
+    known = wiring.role_names()
+    if roles is None:
+        return known
+    names = tuple(dict.fromkeys(part.strip() for part in roles.split(",") if part.strip()))
+    if not names or any(name not in known for name in names):
+        raise UsageError(f"--roles {roles}: expected some of {', '.join(known)}")
+    return names
+
+
+def say(event: str, fields: Mapping[str, object]) -> None:
+    """A log line."""
+    structlog.get_logger().info(event, **fields)
+
+
+def _watch(supervisor: Supervisor, wiring: Wiring, stopped: Callable[[], bool], as_json: bool) -> None:
+    """Keeps the roles running until told to stop; prints a line when the counts or the verdict have changed."""
+    shown = ""
+    while not stopped():
+        until = time.monotonic() + LOOK_S
+        supervisor.run(lambda until=until: stopped() or time.monotonic() > until)  # type: ignore[misc]
+        try:
+            document = status_document(wiring)
+        except Unavailable:
+            continue
+        line = status_line(document)
+        if line != shown:
+            shown = line
+            if as_json:
+                printing.json_document(document)
+            else:
+                printing.note(line)
+
+
+def role(name: str, rollout: Rollout, *, bus: str, store: str, shards: int) -> None:
+    """Runs one role in this process until a signal comes."""
+    stopped = stop_signals()
+    log_to_stderr()
+    run(lambda: Wiring(rollout, bus, store, shards).running(name), role=name, stopped=stopped)
+
+
+# ------------------------------------------------------------------------------------------------------------------------ looking
+def status_document(wiring: Wiring) -> dict[str, Any]:
+    """What a rollout is doing, for machines."""
+    logs = [wiring.pair_log(shard) for shard in range(wiring.shards)]
+    found: Status = read_status(wiring.topology, bus=wiring.bus, intake=wiring.intake, pair_logs=logs)
+    counts = found.counts
+    try:
+        verdict: dict[str, Any] | None = deciding.verdict(wiring.ledger, SystemClock())
+    except ShadowError:
+        verdict = None
+    return {
+        "rollout": wiring.rollout.name,
+        "shards": wiring.shards,
+        "verdict": verdict["verdict"] if verdict else None,
+        "as_of": verdict["as_of"] if verdict else None,
+        "reasons": verdict["reasons"] if verdict else ["no verdict yet"],
+        "counts": counts_document(counts, read=found.read, unsampled=found.unsampled, in_flight=found.in_flight),
+        "lanes": counts.lanes,
+        "outcomes": outcomes_document(counts),
+        "routed": found.routed,
+        "lag": {"sources": list(found.waiting_sources), "events": found.routed - found.read, "outcomes": found.outcomes_behind},
+        "identity": list(found.identity),
+        "idle": found.idle,
+    }
+
+
+def status_line(document: Mapping[str, Any]) -> str:
+    """The same in one line."""
+    counts, outcomes = document["counts"], document["outcomes"]
+    missing = sum(n for by in counts["missing"].values() for n in by.values())
+    wrong = f"; DOES NOT ADD UP: {'; '.join(document['identity'])}" if document["identity"] else ""
+    return (
+        f"{document['rollout']}: {counts['read']:,} read, {counts['paired']:,} paired, {missing:,} missing, {counts['invalid']:,} invalid, "
+        f"{counts['duplicates']:,} duplicates, {counts['in_flight']:,} in flight; {outcomes['joined']:,} labels joined, "
+        f"{outcomes['waiting']:,} waiting; verdict {document['verdict'] or 'none yet'} as of {document['as_of'] or 'no look yet'}{wrong}"
+    )
+
+
+def status(name: str | None, where: Where, *, as_json: bool) -> None:
+    """Prints one look at a rollout, or at each."""
+    with place(bus=where.bus, store=where.store, data=where.data, create=False) as there:
+        names = [name] if name else registry.names(open_directory(there.store))
+        found = [status_document(wire(each, there)) for each in names]
+    if as_json:
+        printing.json_document(found[0] if name else found)
+        return
+    for document in found:
+        printing.out.print(status_line(document), markup=False)
+        for reason in document["reasons"]:
+            printing.out.print(f"  - {reason}", markup=False)
+    if not found:
+        printing.note("no rollout here yet: start one with `shadow up CONFIG`")
+
+
+def decide(name: str | None, where: Where, *, timeout_s: float, as_json: bool) -> int:
+    """Prints the verdict of this moment; returns its exit code."""
+    with place(bus=None, store=where.store, data=where.data, create=False) as there:
+        wiring = wire(name, there)
+        found = deciding.wait_for(
+            wiring.ledger, SystemClock(), timeout_s=timeout_s, progress=lambda v: printing.note(f"hold: {v['reasons'][0]}")
+        )
+    if as_json:
+        printing.json_document(found)
+    else:
+        printing.verdict(wiring.rollout, found, None)
+    return EXIT_CODES[found["verdict"]]
+
+
+def export(name: str | None, where: Where, output: Path) -> None:
+    """Writes the pair table as Parquet."""
+    if not parquet.available():
+        raise UsageError("export needs pyarrow: pip install 'shadow-harness[parquet]'")
+    with place(bus=None, store=where.store, data=where.data, create=False) as there:
+        wiring = wire(name, there)
+        table = whole_table(wiring.rollout, [wiring.pair_log(shard) for shard in range(wiring.shards)])
+    _write(output, lambda: parquet.write(wiring.rollout, table, output))
+    printing.note(f"{output}: {len(table):,} rows")
+
+
+def report(name: str | None, where: Where, output: Path) -> None:
+    """Writes the report."""
+    with place(bus=None, store=where.store, data=where.data, create=False) as there:
+        wiring = wire(name, there)
+        found = deciding.verdict(wiring.ledger, SystemClock())
+        table = whole_table(wiring.rollout, [wiring.pair_log(shard) for shard in range(wiring.shards)])
+    _write(output, lambda: output.write_text(render(wiring.rollout, found, table), encoding="utf-8"))
+    printing.note(f"report: {output}")
+
+
+def _write(output: Path, write: Callable[[], object]) -> None:
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write()
+    except OSError as error:
+        raise UsageError(f"{output}: cannot be written: {error.strerror or error}") from None

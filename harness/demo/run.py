@@ -1,0 +1,142 @@
+"""The demo, from nothing to a verdict: real models trained here, real people as traffic, every role a process of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from analysis.types import PairTable
+from harness import config
+from harness.adapters.redis.server import EmbeddedRedis
+from harness.commands import decide
+from harness.commands.replay import whole_table
+from harness.commands.status import status
+from harness.core.errors import ShadowError, UsageError
+from harness.core.reading import microseconds, timestamp
+from harness.core.rollout import Rollout
+from harness.demo import age_models, stream
+from harness.supervisor import Supervisor
+from harness.wiring import Wiring, create
+
+CHALLENGERS = ("regressor", "corrected")
+PER_SECOND = 1_500.0
+TIMEOUT_S = 300.0
+DAY = 86_400_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What a demo found. folder: where everything it made lies, with `rollout.yaml` to look at."""
+
+    rollout: Rollout
+    verdict: dict[str, Any]
+    table: PairTable
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """How a demo tells what it does: a line, and events paired and labels joined so far of how many."""
+
+    line: Callable[[str], None]
+    moved: Callable[[int, int, int, int], None]
+
+
+def age(challenger: str, folder: Path, steps: Steps) -> Shown:
+    """Runs the age rollout with one of CHALLENGERS and returns its verdict. What an earlier run left in `folder` is replaced.
+
+    Raises UsageError for another challenger, a missing extra, or when a role cannot run.
+    """
+    if challenger not in CHALLENGERS:
+        raise UsageError(f"--challenger {challenger}: expected one of {', '.join(CHALLENGERS)}")
+    for made in ("models", "stream", "data"):
+        shutil.rmtree(folder / made, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    steps.line("training an incumbent and two challengers on NHANES 2017-2018 (people who will not be in the traffic)")
+    age_models.train(folder / "models", progress=None)
+    built = stream.build(folder / "stream")
+    who = f"{built.n_events:,} events of {built.n_people:,} other people over {stream.DAYS} days"
+    steps.line(f"traffic: {who}, {built.n_outcomes:,} late labels")
+    config_file = _config(folder, challenger)
+    rollout = config.load(config_file)
+    os.environ[age_models.FOLDER] = str((folder / "models").resolve())
+    server = EmbeddedRedis.start(folder / "data", durable=True)
+    try:
+        wiring = create(rollout, server.url, server.url)
+        roles = wiring.role_names()
+        steps.line(f"private Redis {server.url.removeprefix('unix://')}; a process each: source, {', '.join(roles)}")
+        supervisor = Supervisor(wiring.commands(config_file, roles), folder=folder / "data", on_event=lambda *_: None)
+        supervisor.start()
+        try:
+            verdict = _watch(supervisor, wiring, built, steps)
+        finally:
+            supervisor.stop()
+        table = whole_table(rollout, [wiring.pair_log(shard) for shard in range(wiring.shards)])
+    finally:
+        server.stop()
+    return Shown(rollout=rollout, verdict=verdict, table=table, folder=folder)
+
+
+def _config(folder: Path, challenger: str) -> Path:
+    """The demo's rollout with the challenger put in, as a file that other commands can read too."""
+    document = yaml.safe_load((Path(__file__).parent / "age.yaml").read_text())
+    document["models"]["challenger"]["uri"] = f"python:harness.demo.age_models:{challenger}"
+    path = folder / "rollout.yaml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False, width=140))
+    return path
+
+
+def _end(rollout: Rollout) -> int:
+    """Record time at which every event has matured and a look has passed, microseconds."""
+    matures = rollout.outcomes.matures_s if rollout.outcomes else 0.0
+    first = microseconds(stream.START.isoformat()) or 0
+    return first + (stream.DAYS + 1) * DAY + int((matures + rollout.window_s + rollout.looks_s) * 1e6)
+
+
+def _watch(supervisor: Supervisor, wiring: Wiring, built: stream.Built, steps: Steps) -> dict[str, Any]:
+    """Starts the source and keeps the roles running until the last look is read."""
+    rollout, until = wiring.rollout, _end(wiring.rollout)
+    topics = [rollout.events.topic, rollout.outcomes.topic if rollout.outcomes else ""]
+    command = [sys.executable, "-m", "harness.demo.source", "--bus", wiring.bus_url, "--events", str(built.events)]
+    command += ["--outcomes", str(built.outcomes), "--topics", *topics, "--until", timestamp(until), "--per-second", str(PER_SECOND)]
+    logs = [wiring.pair_log(shard) for shard in range(wiring.shards)]
+    deadline = time.monotonic() + TIMEOUT_S
+    source = subprocess.Popen(command)
+    try:
+        while time.monotonic() < deadline:
+            pause = time.monotonic() + 0.25
+            supervisor.run(lambda pause=pause: time.monotonic() > pause)  # type: ignore[misc]
+            found = status(wiring.topology, bus=wiring.bus, intake=wiring.intake, pair_logs=logs)
+            steps.moved(found.counts.paired, built.n_events, found.counts.joined, built.n_outcomes)
+            if source.poll() not in (None, 0):
+                raise UsageError("the demo's source has ended with an error, see above")
+            if source.poll() == 0 and found.idle and (verdict := _last(wiring, until)) is not None:
+                return verdict
+        raise UsageError(f"no verdict after {TIMEOUT_S:g} s: see the logs in the data folder")
+    finally:
+        source.kill()
+        source.wait()
+
+
+def _last(wiring: Wiring, until: int) -> dict[str, Any] | None:
+    """The verdict of the last look before `until`, once it is there and speaks of everything that came."""
+    try:
+        published = wiring.ledger.published()
+    except ShadowError:
+        return None
+    if published is None:
+        return None
+    found = decide.parsed(published)
+    grid = int(wiring.rollout.looks_s * 1e6)
+    as_of = microseconds(found["as_of"])
+    fresh = found["counts"]["in_flight"] == 0 and found["outcomes"]["waiting"] == 0
+    return found if fresh and as_of is not None and as_of >= until // grid * grid - grid else None
