@@ -15,6 +15,7 @@ from harness.core.rollout import Harm, Output, Policy, Segment
 
 _QUANTILE = re.compile(r"p([0-9]{1,2}(?:\.[0-9]{1,4})?)\Z")
 _LOG_LOSS_BOUND = 20.0
+_FINEST = 1e-6  # of a number's bound: finer limits need more than 10^12 events
 _OF_RATE = ("below", "above")
 _OF_LABELS = ("below", "above", "worse_by_at_most", "better_by_more_than", "within")
 _WORDS: dict[type[Words], tuple[str, ...]] = {
@@ -279,6 +280,10 @@ def _limit(word: str, value: Any, gate: words.GateWords, metric: Metric | None, 
     if bound is not None and number >= bound:
         problems.add(where, f"got {value:g}, must be < {bound:g} {meaning}")
         return None
+    finest = _FINEST * (bound or 1.0)
+    if 0 < abs(number) < finest or (bound is not None and bound - number < finest):
+        problems.add(where, f"got {value:g}, which no number of events tells from {0 if abs(number) < finest else bound:g} {meaning}")
+        return None
     return number
 
 
@@ -311,12 +316,15 @@ def _expect(word: str, limit: float | None, gate: words.GateWords, metric: Metri
         "within": (abs(number) < limit, f"between {-limit:g} and {limit:g}"),
     }
     right, expected = sides[word]
+    lines = {"worse_by_at_most": (-limit,), "within": (-limit, limit)}.get(word, (limit,))
     bound = _bound(gate, metric)
     signed = word not in _OF_RATE or isinstance(gate.metric, words.DifferenceMetric)
     if not right:
         problems.add(where, f"got {gate.expect}, must be {expected}, or the gate could never pass")
     elif bound is not None and not (-bound if signed else 0.0) <= number <= bound:
         problems.add(where, f"got {gate.expect}, must be between {-bound if signed else 0:g} and {bound:g}")
+    elif bound is not None and min(abs(number - line) for line in lines) < _FINEST * bound:
+        problems.add(where, f"got {gate.expect}, which no number of events tells from the limit {limit:g}")
     return number
 
 
@@ -331,8 +339,8 @@ def _discordance(word: str, gate: words.GateWords, metric: Metric | None, path: 
         problems.add((*path, "discordance"), f"is for comparisons and numbers; `{word}` speaks of the rate of one model alone")
         return
     bound = _bound(gate, metric)
-    if bound is not None and gate.discordance > bound**2:
-        problems.add((*path, "discordance"), f"got {gate.discordance:g}, must be <= {bound**2:g}")
+    if bound is not None and not _FINEST**2 * bound**2 <= gate.discordance <= bound**2:
+        problems.add((*path, "discordance"), f"got {gate.discordance:g}, must be between {_FINEST**2 * bound**2:g} and {bound**2:g}")
 
 
 def _each(gate: words.GateWords, metric: Metric | None, path: Steps, scope: Scope, problems: Problems) -> tuple[tuple[str, ...], ...]:

@@ -204,9 +204,11 @@ WRONG: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {  # name: (changes, 
         {"gates.0.metric": "outcomes.truth.age", "gates.1.metric": "outcomes.truth.age"},
     ),
     "expecting more than the limit": (("gates.2.expect", 0.03), {"gates.2.expect": "must be < 0.03"}),
+    "a limit that nobody can reach": (("gates.2.below", 1e-9), {"gates.2.below": "no number of events tells from 0"}),
+    "expecting the limit, nearly": (("gates.2.expect", 0.03 - 1e-9), {"gates.2.expect": "no number of events tells from the limit"}),
     "expecting worse than tolerated": (("gates.0.expect", -0.25), {"gates.0.expect": "must be > -0.25"}),
     "discordance of one model": (("gates.2.discordance", 0.1), {"gates.2.discordance": "is for comparisons"}),
-    "discordance over 1": (("gates.1.discordance", 1.5), {"gates.1.discordance": "must be <= 1"}),
+    "discordance over 1": (("gates.1.discordance", 1.5), {"gates.1.discordance": "and 1"}),
 }
 
 

@@ -1,0 +1,84 @@
+"""The config and the analysis agree on what a gate is."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis.evidence import Evidence
+from analysis.plan import Plan
+from harness.config import load, parse
+from harness.core.errors import ConfigError
+from harness.core.rollout import Rollout
+from harness.core.table import RowLayout, TableBuilder
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+AGE: dict[str, Any] = yaml.safe_load((CONFIGS / "age-regression.yaml").read_text())
+METRICS: list[dict[str, str]] = [
+    {"flip": "adult"},
+    {"harm": "minor_allowed"},
+    {"false_positive_rate": "over_13"},
+    {"false_negative_rate": "consent"},
+    {"precision": "over_13"},
+    {"recall": "over_13"},
+    {"loss": "absolute_error", "output": "age"},
+    {"loss": "squared_error", "output": "age"},
+    {"loss": "zero_one", "policy": "over_13"},
+    {"missing": "challenger"},
+    {"errors": "replica"},
+    {"latency": "p99.9", "lane": "incumbent"},
+    {"difference": "mean", "output": "age"},
+]
+WORDS = ["below", "above", "worse_by_at_most", "better_by_more_than", "within"]
+NUMBERS = st.sampled_from([-3.0, -0.5, -0.01, 0, 0.001, 0.01, 0.3, 0.5, 0.99, 1, 5, 119, 120, 14_399]) | st.floats(-2, 2)
+LIMITS = NUMBERS | st.sampled_from(["1ms", "250ms", "3s", "1h", "0s"])
+
+
+def broken_gates(rollout: Rollout) -> dict[str, str]:
+    """Gates that the analysis cannot read, with its reason."""
+    listed = {segment.name: segment.listed for segment in rollout.events.segments}
+    plan = Plan(rollout.gates, alpha=rollout.alpha, n_stages=len(rollout.stages), listed=listed)
+    return {name: why for labelled in (False, True) for name, why in Evidence(plan, labelled).broken.items()}
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_gate_of_the_published_configs_can_be_read(path: Path) -> None:
+    """Down to the pair table."""
+    rollout = load(path)
+    assert broken_gates(rollout) == {}
+    assert RowLayout(rollout).width > 0
+    assert len(TableBuilder(rollout).build([])) == 0
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(METRICS), st.sampled_from(WORDS), LIMITS, st.none() | LIMITS, st.none() | st.floats(0, 3))
+def test_a_gate_that_is_accepted_can_be_read(metric: Any, word: str, limit: Any, expect: Any, discordance: Any) -> None:
+    """A gate that can never be evaluated would hold for ever, and nobody would know before the end."""
+    design = {key: value for key, value in (("expect", expect), ("discordance", discordance)) if value is not None}
+    document = copy.deepcopy(AGE)
+    document["gates"] = [{"name": "new", "metric": metric, word: limit, **design}]
+    try:
+        rollout = parse(document, source="test", folder=Path())
+    except ConfigError as error:
+        assert all(problem.path.startswith("gates.0.") for problem in error.problems), error
+    else:
+        assert broken_gates(rollout) == {}
+
+
+def test_a_difference_may_be_expected_on_the_other_side_of_zero() -> None:
+    """Its limit has a sign."""
+    gate = {"name": "new", "metric": {"difference": "mean", "output": "age"}, "below": 1, "expect": -1}
+    assert parse({**AGE, "gates": [gate]}, source="test", folder=Path()).gates[0].expect == -1.0
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=str)
+def test_every_metric_is_accepted_with_some_limit(metric: Any) -> None:
+    """Else the agreement above would be empty."""
+    document = {**AGE, "gates": [{"name": "new", "metric": metric, "below": "1s" if "latency" in metric else 0.5}]}
+    assert len(parse(document, source="test", folder=Path()).gates) == 1
