@@ -163,8 +163,8 @@ def follow_segments(gate: Gate, whole: GateResult, parts: Sequence[tuple[GateRes
     worst = max((part.status for part in counted), default=Status.UNDECIDED)
     reasons = [part.reason for part in counted if part.status is worst]
     reason = next((r for r in _WORST_REASONS if r in reasons), None if worst is not Status.UNDECIDED else "insufficient")
-    if worst is Status.PASS and whole.estimate is None:
-        return replace(whole, status=Status.UNDECIDED, reason="insufficient")
+    if whole.reason == "compute_error" and worst is not Status.FAIL:
+        return whole
     return replace(whole, status=worst, reason=reason)
 
 

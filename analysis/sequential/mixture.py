@@ -96,7 +96,7 @@ class Process:
             limit: The mean to test instead of the process's own; the fractions and weights stay.
         """
         table = self.log_factors(values, self.limit if limit is None else limit)
-        used = np.flatnonzero(counts.reshape(-1, counts.shape[-1]).any(axis=0))
+        used = np.flatnonzero(counts.any(axis=tuple(range(counts.ndim - 1))))
         wealth = np.zeros((*counts.shape[:-1], len(self.bets.fractions)))
         if counts.ndim == 1:
             wealth += np.add.reduce(counts[used, None] * table[used], axis=0)
