@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -90,20 +90,30 @@ def segment_effects(table: PairTable, harm: Metric, segments: Sequence[str], *, 
         segments: Names; values without a labelled pair of the class have no row.
         alpha: Chance that a row's interval ever leaves its mean, at any look, in (0, 1); for one row, not for all together.
     """
-    overall = harm_counts(table, harm)
-    if not overall.n_events:
-        return SegmentEffects(overall=overall, rows=())
+    found = [
+        SegmentEffect(segment=name, value=value, counts=_counts(*part), change=_change(*part, alpha))
+        for name, value, part in _parts(table, harm, segments)
+    ]
+    return SegmentEffects(overall=harm_counts(table, harm), rows=tuple(sorted(found, key=_worst_first)))
+
+
+def segment_counts(table: PairTable, harm: Metric, segments: Sequence[str]) -> list[tuple[str, str, HarmCounts]]:
+    """(segment, value, counts) of a harm in every value of these segments, without intervals."""
+    return [(name, value, _counts(*part)) for name, value, part in _parts(table, harm, segments)]
+
+
+def _parts(table: PairTable, harm: Metric, segments: Sequence[str]) -> Iterator[tuple[str, str, tuple[Mask, Mask, NDArray[Any]]]]:
+    """(segment, value, (harmed by the incumbent, by the challenger, unit) of its labelled pairs)."""
     rows = harm_rows(table, harm)
+    if not rows.any():
+        return
     old, new = (harmed(table, harm.policy or "", harm.decisions, lane)[rows] for lane in ("incumbent", "challenger"))
-    units, found = table["unit_id"][rows], []
+    units = table["unit_id"][rows]
     for name in segments:
         codes = table[f"segment.{name}"][rows]
         for code in np.unique(codes[codes >= 0]):
             of = codes == code
-            change = _change(old[of], new[of], units[of], alpha)
-            value = table.words[f"segment.{name}"][int(code)]
-            found.append(SegmentEffect(segment=name, value=value, counts=_counts(old[of], new[of], units[of]), change=change))
-    return SegmentEffects(overall=overall, rows=tuple(sorted(found, key=_worst_first)))
+            yield name, table.words[f"segment.{name}"][int(code)], (old[of], new[of], units[of])
 
 
 def _counts(old: Mask, new: Mask, units: NDArray[Any]) -> HarmCounts:

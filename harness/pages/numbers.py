@@ -8,7 +8,7 @@ from math import floor, isfinite, log10
 from analysis.types import Gate
 from harness.core.rollout import Rollout
 
-WHOLE_FROM = 10
+WHOLE_FROM = 9.95
 UNKNOWN = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 RATES = frozenset({"flip", "harm", "precision", "recall", "missing", "errors"})

@@ -38,7 +38,7 @@ from harness.pages.words import (
     segment_words,
 )
 
-MOST_ROWS = 200
+MOST_ROWS = 60
 FEW_ROWS = 8
 WIDE, NARROW = 720.0, 372.0
 

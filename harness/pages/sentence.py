@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from analysis.figures.gates import GateIntervals, GateRow, gate_intervals
-from analysis.figures.harms import FEW_UNITS, harm_counts
+from analysis.figures.harms import FEW_UNITS, harm_counts, segment_counts
 from analysis.metrics.contributions import paired_rows
 from analysis.types import Gate, Metric, PairTable
 from harness.core.rollout import Rollout
@@ -93,6 +93,8 @@ class _Speaker:
                 found += self._any_harm()
             if gate.metric.kind != "loss":
                 found += self._loss()
+        if self.word == "promote" and len(found) > 1:
+            found[:2] = [f"{found[0]} {found[1]}"]
         return tuple(found)
 
     # ------------------------------------------------------------------------------------------------------ opening
@@ -176,13 +178,12 @@ class _Speaker:
 
     def _worst_of_table(self, metric: Metric) -> Mapping[str, str] | None:
         """The event segment whose harm grows most, among those with enough labelled units."""
-        found: list[tuple[float, str, str]] = []
-        for segment in self.rollout.event_segments:
-            codes = self.table[f"segment.{segment.name}"]
-            for code in np.unique(codes[codes >= 0]):
-                counts = harm_counts(self.table.take(codes == code), metric)
-                if counts.rates is not None and counts.n_units >= FEW_UNITS:
-                    found.append((counts.rates[1] - counts.rates[0], segment.name, self.table.words[f"segment.{segment.name}"][int(code)]))
+        names = [segment.name for segment in self.rollout.event_segments]
+        found = [
+            (counts.rates[1] - counts.rates[0], name, value)
+            for name, value, counts in segment_counts(self.table, metric, names)
+            if counts.rates is not None and counts.n_units >= FEW_UNITS
+        ]
         if not found or max(found)[0] <= 0:
             return None
         _, name, value = max(found)
