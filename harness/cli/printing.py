@@ -50,7 +50,7 @@ def verdict(rollout: Rollout, found: Mapping[str, Any], table: PairTable | None)
         for line in terminal.summary_lines(rollout, found, table):
             out.print(line, markup=False)
         out.print()
-    out.print(terminal.gate_table(found))
+    out.print(terminal.gate_table(rollout, found))
     for reason in found["reasons"]:
         out.print(f"  - {reason}", markup=False)
     counts = found["counts"]

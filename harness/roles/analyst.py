@@ -205,21 +205,18 @@ class Analyst:
             unsampled=unsampled,
             in_flight=sum(snapshot.in_flight for snapshot in snapshots),
             flips=self._flips or {policy: {"pairs": 0} for policy in self.rollout.policies},
-            watermark=self._watermark(snapshots, taken),
+            watermark=self._watermark(snapshots),
             as_of=look if look >= 0 else None,
             labelled_wait=self._labelled_wait(),
             code_version=self._code_version,
             stage=self._stage,
         )
 
-    def _watermark(self, snapshots: Sequence[Snapshot], taken: Mapping[str, Any]) -> dict[str, Any]:
+    def _watermark(self, snapshots: Sequence[Snapshot]) -> dict[str, Any]:
+        """How far the shards are resolved: a record time, and the events resolved in each. Positions of the bus are left out: they are
+        not the same in two replays."""
         low = min(snapshot.head.watermark for snapshot in snapshots)
-        return {
-            "resolved": timestamp(low) if low > NEVER else None,
-            "sources": {source: t.position for source, t in taken.items()},
-            "routed": sum(t.read for source, t in taken.items() if source.startswith("events/")),
-            "shards": [{"mirror": s.head.mirror, "predictions": s.head.predictions, "resolved": s.head.resolved} for s in snapshots],
-        }
+        return {"resolved": timestamp(low) if low > NEVER else None, "shards": [s.head.resolved for s in snapshots]}
 
     def _labelled_wait(self) -> str | None:
         """Until when labels of events already seen may still come, in words."""
