@@ -8,8 +8,8 @@ from math import floor, isfinite, log10
 from analysis.types import Gate
 from harness.core.rollout import Rollout
 
-WHOLE_FROM = 9.95
 UNKNOWN = "\N{EN DASH}"
+WHOLE_FROM = 9.95
 MINUS = "\N{MINUS SIGN}"
 RATES = frozenset({"flip", "harm", "precision", "recall", "missing", "errors"})
 
@@ -71,7 +71,7 @@ def per_thousand(share: float) -> str:
     ('277', '2.1', 'fewer than 0.1', '0')
     """
     value = share * 1_000.0
-    if value == 0 or round(value) >= 10:
+    if value == 0 or value >= WHOLE_FROM:
         return f"{value:,.0f}"
     text = f"{value:.1f}".removesuffix(".0")
     return "fewer than 0.1" if text == "0" else text

@@ -77,7 +77,7 @@ class _Speaker:
         if self.word == "rollback":  # an alarm stops a rollout without a failing gate: then its reason leads
             chosen = [g for g in self.failing if g.gate.on_fail == "rollback"]
         else:
-            chosen = [*self.failing, *self.undecided, *(passing if self.word == "promote" else ())]
+            chosen = _harms_first([*self.failing, *self.undecided]) + (passing if self.word == "promote" else [])
         self._lead = chosen[0] if chosen else None
 
     @property
@@ -85,8 +85,9 @@ class _Speaker:
         return self._lead.gate if self._lead else None
 
     def parts(self) -> tuple[str, ...]:
-        found = self._opening()
-        gate = self.lead
+        gate, found = self.lead, self._opening()
+        late = found if self._told else []  # with enough labels the numbers come first, then what a hold waits for
+        found = [] if late else found
         if gate is not None:
             found += self._harm(gate) if gate.metric.kind == "harm" else self._other(gate)
             if gate.metric.kind != "harm":
@@ -95,7 +96,7 @@ class _Speaker:
                 found += self._loss()
         if self.word == "promote" and len(found) > 1:
             found[:2] = [f"{found[0]} {found[1]}"]
-        return tuple(found)
+        return (*found, *late)
 
     # ------------------------------------------------------------------------------------------------------ opening
     def _opening(self) -> list[str]:
@@ -103,12 +104,25 @@ class _Speaker:
             return [f"All {self.n_gates} gates pass." if self.n_gates > 1 else "The only gate passes."]
         if self.word == "rollback" and self._lead is None:
             return [_ended(reason) for reason in self.verdict["reasons"][:2]]
-        if self.word == "hold" and not self.failing:
-            return self._missing()
-        return []
+        return [*self._stopping(), *self._missing()] if self.word == "hold" else []
+
+    @property
+    def _told(self) -> bool:
+        """Whether a hold's leading gate is a harm with enough labelled units to speak of it first."""
+        gate = self.lead
+        if gate is None or gate.metric.kind != "harm" or self.word != "hold":
+            return False
+        return harm_counts(self.table, gate.metric).n_units >= FEW_UNITS
+
+    def _stopping(self) -> list[str]:
+        """The gates of a hold that fail."""
+        names = [gate.gate.name for gate in self.failing]
+        return [f"{'This gate fails' if len(names) == 1 else f'{len(names)} gates fail'}: {_named(names)}."] if names else []
 
     def _missing(self) -> list[str]:
-        """What a hold without a failing gate waits for."""
+        """What a hold waits for."""
+        if self.failing and not self.undecided:
+            return []
         if not self.undecided:
             return [_ended(reason) for reason in self.verdict["reasons"][:2]] or ["No gate is configured, so there is no evidence."]
         by_reason: dict[str, list[str]] = {}
@@ -134,7 +148,8 @@ class _Speaker:
 
     @property
     def _waiting(self) -> bool:
-        return self.word == "hold" and not self.failing
+        """Whether the leading gate is undecided, so that its numbers may still turn."""
+        return self.word == "hold" and self._lead is not None and self._lead not in self.failing
 
     def _of(self, policy: str, truth: bool, decisions: Sequence[str], rates: tuple[float, float]) -> str:
         """1,000 under-13s, 277 instead of 195 would pass as 13 or older."""
@@ -229,7 +244,7 @@ class _Speaker:
         if old == new:
             return [f"The {what} stays at {new}{f' {unit}' if unit else ''}."]
         verb = "is better" if means[1] < means[0] else "is worse"
-        if self.word == "rollback" and means[1] < means[0]:
+        if self.word != "promote" and means[1] < means[0]:
             verb = "looks better"
         return [f"The {what} {verb}: {new} instead of {old}{f' {unit}' if unit else ''}."]
 

@@ -144,3 +144,17 @@ def test_a_gate_about_something_else_gives_its_number_beside_its_limit(age, roll
     table = table_of(rollout, rows)
     said = sentence(rollout, verdict_of(rollout, table), table)
     assert said.parts[0] == "Events without an answer of the challenger: 600 per 1,000, where it must be below 200 per 1,000."
+
+
+def test_a_hold_with_enough_labels_speaks_of_the_harm_first_and_then_of_the_gate(age, rollout_of, table_of, verdict_of, age_rows):
+    """With hundreds of labels the people come before the procedure, also where a failing gate only holds."""
+    age["gates"] = [
+        {"name": "few change", "metric": {"flip": "over_13"}, "below": 0.01, "on_fail": "hold"},
+        {**age["gates"][0], "on_fail": "hold"},
+    ]
+    rollout = rollout_of(age)
+    table = table_of(rollout, age_rows(400, old=2, new=5))
+    said = sentence(rollout, verdict_of(rollout, table), table)
+    assert said.headline == "Hold"
+    assert said.parts[0].startswith("Of 1,000 under-13s, 500 instead of 200 would pass as 13 or older")
+    assert said.parts[-1] == "2 gates fail: “fewer children” and “few change”."
