@@ -6,6 +6,7 @@ Rows enter once, in the order (arrival time, event); how they are cut into folds
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -57,6 +58,7 @@ class Evidence:
     _last_arrived: int | None = field(init=False, default=None)
     _tests: dict[str, Test] = field(init=False, default_factory=dict)
     _broken: dict[str, str] = field(init=False, default_factory=dict)
+    _unread: dict[str, str] = field(init=False, default_factory=dict)
     _failed: dict[RowKey, int] = field(init=False, default_factory=dict)
     _units: Units = field(init=False, default_factory=Units)
     _splits: dict[Item, Split] = field(init=False, default_factory=dict)
@@ -88,7 +90,7 @@ class Evidence:
     @property
     def broken(self) -> dict[str, str]:
         """Gate -> the error that stopped it."""
-        return dict(self._broken)
+        return self._unread | self._broken
 
     # ------------------------------------------------------------------------------------------------------------- fold
     def fold(self, table: PairTable, looks: NDArray[np.int64]) -> None:
@@ -297,15 +299,16 @@ class Evidence:
             fail_level=fail_level)
         try:
             return judge(gate, self._tests.get(gate.name), row)
-        except Exception:
+        except Exception as error:  # reading never changes the state, so this is kept apart from it
+            self._unread[gate.name] = f"{type(error).__name__}: {error}"
             return judge(gate, None, row)
 
     # ------------------------------------------------------------------------------------------------------------ bytes
     def to_bytes(self) -> bytes:
-        """The whole state, with the digest of the plan; the same state gives the same bytes."""
+        """The whole state, with the digest of plan and bets; the same state gives the same bytes."""
         head = {
-            "plan": self.plan.digest(), "labelled": self.labelled, "last_look": self.last_look, "n_rows": self.n_rows,
-            "last_arrived": self._last_arrived, "broken": self._broken, "failed": [[*key, at] for key, at in self._failed.items()],
+            "design": self._design(), "labelled": self.labelled, "last_look": self.last_look, "n_rows": self.n_rows,
+            "last_arrived": self._last_arrived, "broken": self._broken, "failed": sorted([*key, at] for key, at in self._failed.items()),
             "splits": [[split.values[split.n_listed :], split.born, split.rows, split.pairs] for split in self._splits.values()],
             "coverage": [[[*cell, n, part.labels[cell]] for cell, n in part.pairs.items()] for part in self._coverage.values()],
             "sums": [[tally.event_sums, tally.unit_sums] for tally in self._tallies.values()],
@@ -316,6 +319,10 @@ class Evidence:
             arrays |= {f"counts.{k}": tally.counts, f"events.{k}": tally.events, f"cells.{k}": tally.cells}
         return pack(head, arrays)
 
+    def _design(self) -> str:
+        """SHA-256 of the plan and of every bet and grid, to nine digits: other bets on old counts are no e-process."""
+        return hashlib.sha256("\n".join([self.plan.digest(), *(test.facts() for test in self._tests.values())]).encode()).hexdigest()
+
     @classmethod
     def from_bytes(cls, plan: Plan, labelled: bool, data: bytes) -> Evidence:
         """The state that `to_bytes` gave.
@@ -324,9 +331,9 @@ class Evidence:
             InputError: the bytes are damaged, or belong to another plan or to the other gates.
         """
         head, arrays = unpack(data)
-        if (head["plan"], head["labelled"]) != (plan.digest(), labelled):
-            raise InputError("this evidence was folded under another plan: changed gates are a new attempt")
         new = cls(plan, labelled)
+        if (head["design"], head["labelled"]) != (new._design(), labelled):
+            raise InputError("this evidence was folded under another plan or design: changed gates are a new attempt")
         new.last_look, new.n_rows, new._last_arrived = head["last_look"], head["n_rows"], head["last_arrived"]
         new._broken = head["broken"]
         new._failed = {(name, tuple(item), slot): at for name, item, slot, at in head["failed"]}

@@ -41,6 +41,12 @@ class Test:
         """Log e-value for the fail, shape (...,)."""
         return self.design.log_e_fail(self.support.for_fail(counts), self.support.values)
 
+    def facts(self) -> str:
+        """Everything that is fixed before the data, in words."""
+        processes = [f"{p.proves} {p.limit:.9g} [{p.low:.9g}, {p.high:.9g}] " + " ".join(
+            f"{number:.9g}" for number in (*p.bets.fractions, *p.bets.log_weights)) for p in (*self.design.pass_, *self.design.fail)]
+        return "\n".join([self.gate.name, repr(self.domain), repr(self.support), str(self.support.n_values), *processes])
+
 
 def prepare(gate: Gate) -> Test:
     """Fix a gate's test before its first event.

@@ -175,7 +175,7 @@ def test_fails_are_those_of_closed_testing_by_its_definition(seed, world, n_fail
 @given(st.data(), st.integers(0, 10_000))
 def test_however_the_prefix_is_cut_the_results_are_the_same(data, seed):
     """A restart or a slow hour must not move a digit of a verdict, nor the look of a fail."""
-    table = ages(np.random.default_rng(seed), 300, World(missing=0.1, shift=-2.0))
+    table = ages(np.random.default_rng(seed), 300, World(missing=0.1, shift=-12.0))
     looks = hours(table)
     cuts = sorted(data.draw(st.sets(st.integers(1, len(looks) - 1), max_size=5)))
     for labelled in (False, True):

@@ -8,7 +8,7 @@ from math import log
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.gates import closed_test, follow_segments, pool_path, prepare
@@ -21,6 +21,7 @@ RESULT = GateResult(name="g", segment=None, status=Status.UNDECIDED, reason="ins
 GOOD, BAD = replace(RESULT, status=Status.PASS, reason=None), replace(RESULT, status=Status.FAIL, reason=None)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-8.0, 9.0), min_size=1, max_size=7))
 def test_closed_testing_rejects_what_every_set_of_members_rejects(log_e):
     """The definition: a member fails if the mean over each set that holds it reaches the level."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.prefix import Sighted, Units
@@ -11,6 +11,7 @@ from analysis.prefix import Sighted, Units
 batches = st.lists(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 20)), max_size=15), max_size=6)
 
 
+@settings(deadline=None)
 @given(batches)
 def test_units_have_places_in_order_of_first_sight(parts):
     """Whatever the ids: keyed hashes use all 64 bits."""
@@ -23,6 +24,7 @@ def test_units_have_places_in_order_of_first_sight(parts):
     assert units.ids.tolist() == list(places) == Units(units.ids).ids.tolist()
 
 
+@settings(deadline=None)
 @given(batches)
 def test_a_unit_is_first_once_in_each_slot(parts):
     """Over batches, with slots that appear later and units that come in any order."""

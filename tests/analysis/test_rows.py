@@ -151,7 +151,8 @@ def test_expect_and_discordance_move_the_evidence_only():
     (HARM, "better_by_more_than", 0.0), (HARM, "within", 0.4), (LOSS, "worse_by_at_most", 12.0), (LOSS, "below", 30.0),
     (Metric(kind="difference", output="age", bound=120.0), "within", 20.0), (Metric(kind="precision", policy="over_18"), "above", 0.5),
     (Metric(kind="latency", quantile=0.99), "below", 400.0), (Metric(kind="errors"), "below", 0.05),
-    (Metric(kind="missing"), "worse_by_at_most", 0.05), (Metric(kind="loss", loss="zero_one", policy="over_18"), "better_by_more_than", 0.0),
+    (Metric(kind="missing"), "worse_by_at_most", 0.05),
+    (Metric(kind="loss", loss="zero_one", policy="over_18"), "better_by_more_than", 0.0),
 ])
 @pytest.mark.parametrize("n", [60, 6_000])
 def test_a_row_passes_exactly_when_its_interval_is_inside_the_limit(metric, word, limit, n):

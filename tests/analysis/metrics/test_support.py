@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.metrics.support import Support, exact_sums, latency_cells, latency_edges, latency_quantile
@@ -18,6 +18,7 @@ AGES = Support("numeric", -120.0, 120.0)
 inside = st.floats(-120.0, 120.0)
 
 
+@settings(deadline=None)
 @given(st.lists(inside, min_size=1, max_size=50))
 def test_fixed_point_sums_are_the_sums(numbers):
     """A mean must be that of the people's own notebook to 1e-9, whatever the order; fixed point is exact in every order."""
@@ -28,6 +29,7 @@ def test_fixed_point_sums_are_the_sums(numbers):
     assert float(Fraction(total, len(numbers) << AGES.bits)) == pytest.approx(math.fsum(numbers) / len(numbers), abs=1e-11)
 
 
+@settings(deadline=None)
 @given(st.lists(inside, min_size=1, max_size=50))
 def test_linear_binning_keeps_the_number_and_the_mean(numbers):
     """The weights of a contribution add up to exactly one, and its mean stays: no interval may be moved by the grid."""
@@ -38,6 +40,7 @@ def test_linear_binning_keeps_the_number_and_the_mean(numbers):
     assert AGES.for_pass(counts) @ AGES.values / len(numbers) == pytest.approx(np.mean(numbers), abs=1e-7)
 
 
+@settings(deadline=None)
 @given(st.lists(inside, min_size=1, max_size=40), st.floats(-100.0, 100.0), st.sampled_from(["below", "above"]))
 def test_binned_evidence_is_never_more_than_the_exact_evidence(numbers, limit, proves):
     """The logarithm is concave: spreading over two steps loses evidence in both directions, and gains it in none."""
@@ -75,6 +78,7 @@ def test_an_empty_or_endless_range_is_refused(low, high):
         Support("numeric", low, high)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.5, 5_000.0), min_size=1, max_size=60), st.sampled_from([0.5, 0.9, 0.99]))
 def test_the_quantile_of_the_histogram_is_within_a_percent(latencies, quantile):
     """People compare it with their own p99: it must be that of the sorted list, to the width of a cell."""

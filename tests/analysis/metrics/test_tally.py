@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.metrics.support import Support
@@ -27,6 +27,7 @@ def facts(tally: Tally) -> tuple[object, ...]:
     return tally.counts.tolist(), tally.events.tolist(), tally.event_sums, tally.unit_sums
 
 
+@settings(deadline=None)
 @given(rows, st.randoms(use_true_random=False), st.integers(0, 40))
 def test_any_cut_and_any_order_add_up_to_the_whole(part, random, cut):
     """The number of shards and workers must move no digit of a verdict."""
@@ -35,6 +36,7 @@ def test_any_cut_and_any_order_add_up_to_the_whole(part, random, cut):
     assert facts(tally_of(part)) == facts(tally_of(shuffled[:cut]) + tally_of(shuffled[cut:])) == facts(tally_of(shuffled))
 
 
+@settings(deadline=None)
 @given(rows)
 def test_means_are_those_of_plain_python(part):
     """Nothing seen is no mean; else the plain mean to 1e-11."""

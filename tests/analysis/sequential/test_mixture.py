@@ -7,7 +7,7 @@ from math import inf, log, nextafter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import betainc, betaln
 
@@ -108,6 +108,7 @@ def test_one_bet_is_the_likelihood_ratio():
 values = st.integers(0, 400)
 
 
+@settings(deadline=None)
 @given(zeros=values, ones=values, limit=st.floats(0.01, 0.99), level=st.floats(0.001, 0.3), proves=st.sampled_from(["below", "above"]))
 def test_the_bound_lies_inside_the_limit_exactly_when_the_gate_decides(zeros, ones, limit, level, proves):
     """A page that shows a pass beside an interval that crosses its limit cannot be explained to anybody."""
@@ -118,6 +119,7 @@ def test_the_bound_lies_inside_the_limit_exactly_when_the_gate_decides(zeros, on
     assert inside == bool(process.log_e(counts, RATE) >= -log(level))
 
 
+@settings(deadline=None)
 @given(zeros=values, ones=values, limit=st.floats(0.01, 0.99), proves=st.sampled_from(["below", "above"]))
 def test_the_bound_never_crosses_the_mean(zeros, ones, limit, proves):
     """An interval that leaves out its own estimate is a wrong interval."""
@@ -127,6 +129,7 @@ def test_the_bound_never_crosses_the_mean(zeros, ones, limit, proves):
         assert bound >= mean if proves == "below" else bound <= mean
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 60), min_size=3, max_size=3), st.floats(0.05, 0.9))
 def test_evidence_rises_with_the_distance_from_the_data(counts, limit):
     """Monotone in m with the same bets: without it the inversion would return a gap instead of an interval."""
