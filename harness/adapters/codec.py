@@ -25,7 +25,7 @@ Status = Literal["answered", "timeout", "error", "bad_output", "shed", "no_answe
 _Id = Annotated[bytes, Meta(min_length=10, max_length=10)]
 _Key = Annotated[bytes, Meta(min_length=14, max_length=14)]
 _LINK = re.compile(rb"1[0-9a-f]{128}")
-_UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError)
+_UNREADABLE = (ValueError, RecursionError, OverflowError)  # those of msgspec and of Unicode are ValueErrors
 T = TypeVar("T")
 
 

@@ -20,8 +20,8 @@ class Counts:
     """What has become of the entries of one shard, or of all of them.
 
     missing: an event charged once, lane -> reason -> count. lanes: every lane's full tally, lane -> "answered" or reason -> count,
-    and "late" for an answer after `no_answer`. versions: lane -> model version -> answer frames. `unknown` counts answers on
-    events that never were.
+    and "late" for an answer after `no_answer`. versions: lane -> model version -> answer frames. `unknown` counts answers that
+    nobody asked for: on events that never were or have expired, or by a lane that was not asked.
     """
 
     duplicates: int = 0

@@ -115,6 +115,7 @@ class Fold:
     def __init__(self, rollout: Rollout, layout: RowLayout, head: Head, opens: Mapping[int, Open], words: Sequence[str]) -> None:
         self.rollout, self.layout = rollout, layout
         self.head = head
+        self._lanes, self._without_replica = rollout.lanes, tuple(lane for lane in rollout.lanes if lane != "replica")
         self._matures = int(rollout.outcomes.matures_s * 1e6) if rollout.outcomes else 0
         self._opens = dict(opens)
         self._by_id: dict[bytes, list[int]] = {}
@@ -146,7 +147,7 @@ class Fold:
                 if entry.position > seen and isinstance(entry, Event | Outcome):
                     wanted.add(entry.key[:ID_BYTES])
         for answered in answers:
-            wanted.update(answer.key[:ID_BYTES] for answer in answered.answers if answer.key[:ID_BYTES] not in self._by_id)
+            wanted.update(answer.key[:ID_BYTES] for answer in answered.answers if self._opened(answer.key) is None)
         return wanted
 
     def know(self, found: Mapping[bytes, Known]) -> None:
@@ -249,18 +250,26 @@ class Fold:
             self._tally.lane("versions", frame.lane, frame.version)
         for answer in frame.answers:
             id, source = answer.key[:ID_BYTES], answer.key[ID_BYTES:]
-            ordinal = next((o for o in self._by_id.get(id, ()) if self._opens[o].event.key == answer.key), None)
-            if ordinal is not None:
-                self._answer(self._opens[ordinal], frame.lane, answer)
+            opened = self._opened(answer.key)
+            if opened is not None:
+                self._answer(opened, frame.lane, answer)
                 continue
             known = self._known.get(id, Known())
             row = next((known.rows[o] for s, o in known.events if s == source and o in known.rows), None)
-            if row is None:
+            first = None if row is None else self.layout.facts(row)[1].get(frame.lane)
+            if first is None:
                 self._tally.add("unknown")
-            elif answer.status == ANSWERED and self.layout.facts(row)[1].get(frame.lane) == NO_ANSWER:
+            elif answer.status == ANSWERED and first == NO_ANSWER:
                 self._tally.lane("lanes", frame.lane, "late")
 
+    def _opened(self, key: bytes) -> Open | None:
+        """The event of this key, if it is held in memory; its id may be that of another source's event."""
+        return next((self._opens[n] for n in self._by_id.get(key[:ID_BYTES], ()) if self._opens[n].event.key == key), None)
+
     def _answer(self, opened: Open, lane: str, answer: Answer) -> None:
+        if lane not in self.asked(opened.event.key):
+            self._tally.add("unknown")
+            return
         first = opened.answers.get(lane)
         if first is not None:
             if first.status == NO_ANSWER and answer.status == ANSWERED:
@@ -280,7 +289,7 @@ class Fold:
     def asked(self, key: bytes) -> tuple[str, ...]:
         """The lanes that are asked about an event."""
         replica = self.rollout.models.get("replica")
-        return tuple(lane for lane in self.rollout.lanes if lane != "replica" or (replica and replicated(key, replica.percent)))
+        return self._lanes if replica is None or replicated(key, replica.percent) else self._without_replica
 
     def is_settled(self, opened: Open) -> bool:
         """Whether every lane that was asked has answered, in whatever way."""

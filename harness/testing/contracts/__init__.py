@@ -1,0 +1,17 @@
+"""Contract suites: a class a port. Subclass one, give it the fixture it names, and run it with pytest."""
+
+from __future__ import annotations
+
+from harness.testing.contracts.bus import BusContract, TrimmingBusContract
+from harness.testing.contracts.pairlog import PairLogContract
+from harness.testing.contracts.records import DirectoryContract, IntakeContract, JournalContract, LedgerContract
+
+__all__ = [
+    "BusContract",
+    "DirectoryContract",
+    "IntakeContract",
+    "JournalContract",
+    "LedgerContract",
+    "PairLogContract",
+    "TrimmingBusContract",
+]

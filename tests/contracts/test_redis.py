@@ -1,0 +1,62 @@
+"""The Redis adapters keep the contracts, on a real server."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.adapters.redis.bus import RedisBus
+from harness.adapters.redis.directory import RedisDirectory
+from harness.adapters.redis.intake import RedisIntake
+from harness.adapters.redis.journal import RedisJournal
+from harness.adapters.redis.ledger import RedisLedger
+from harness.adapters.redis.pairlog import RedisPairLog
+from harness.testing.contracts import (
+    DirectoryContract,
+    IntakeContract,
+    JournalContract,
+    LedgerContract,
+    PairLogContract,
+    TrimmingBusContract,
+)
+
+pytestmark = pytest.mark.usefixtures("redis_db")
+
+
+class TestRedisBus(TrimmingBusContract):
+    @pytest.fixture
+    def bus(self, redis_url):
+        return RedisBus(redis_url)
+
+
+class TestRedisPairLog(PairLogContract):
+    @pytest.fixture
+    def pair_log(self, redis_url, layout):
+        return RedisPairLog(redis_url, "sample", 3, layout=layout, keep_s=3_600.0)
+
+    @pytest.fixture
+    def again(self, redis_url, layout):
+        return RedisPairLog(redis_url, "sample", 3, layout=layout, keep_s=3_600.0)
+
+
+class TestRedisIntake(IntakeContract):
+    @pytest.fixture
+    def intake(self, redis_url):
+        return RedisIntake(redis_url, "sample", keep_s=3_600.0)
+
+
+class TestRedisLedger(LedgerContract):
+    @pytest.fixture
+    def ledger(self, redis_url):
+        return RedisLedger(redis_url, "sample", keep_s=3_600.0)
+
+
+class TestRedisJournal(JournalContract):
+    @pytest.fixture
+    def journal(self, redis_url):
+        return RedisJournal(redis_url, "sample", keep_s=3_600.0)
+
+
+class TestRedisDirectory(DirectoryContract):
+    @pytest.fixture
+    def directory(self, redis_url):
+        return RedisDirectory(redis_url)
