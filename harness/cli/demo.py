@@ -29,7 +29,7 @@ def demo(
 
     began = time.monotonic()
     folder = out / f"{case}-{challenger}"
-    with printing.progress("stream", None) as bar:
+    with printing.progress("", None) as bar:
         task = bar.task_ids[0]
 
         def moved(paired: int, n_events: int, joined: int, n_outcomes: int) -> None:

@@ -45,22 +45,24 @@ def validated(path: Path, rollout: Rollout, *, as_json: bool) -> None:
 
 
 def verdict(rollout: Rollout, found: Mapping[str, Any], table: PairTable | None) -> None:
-    """The sentence, the gates, the verdict and its reasons."""
+    """The sentence (where there is a pair table), the gates, the reasons, and the verdict as the last line."""
     if table is not None:
-        for line in terminal.summary_lines(rollout, found, table):
-            out.print(line, markup=False)
+        sentence, *_ = terminal.summary_lines(rollout, found, table)
+        out.print(sentence, markup=False)
         out.print()
     out.print(terminal.gate_table(rollout, found))
+    out.print()
     for reason in found["reasons"]:
         out.print(f"  - {reason}", markup=False)
-    counts = found["counts"]
-    out.print(f"verdict: {found['verdict']}, stage {found['stage']}, {counts['paired']:,} pairs of {counts['read']:,} events", markup=False)
+    counts, as_of = found["counts"], found["as_of"] or "no look yet"
+    facts = f"stage {found['stage']}, {counts['paired']:,} pairs of {counts['read']:,} events, as of {as_of}"
+    out.print(f"verdict: {found['verdict']}, {facts}", markup=False)
 
 
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Progress]:
     """A progress bar on stderr; a plain line at the start where there is no terminal."""
-    if not err.is_terminal:
+    if what and not err.is_terminal:
         note(f"{what} ...")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as bar:
