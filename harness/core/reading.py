@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from harness.core.events import Event, Invalid, InvalidOutcome, Outcome
-from harness.core.outputs import MISSING, pointer as resolve
+from harness.core.outputs import MISSING
+from harness.core.outputs import pointer as resolve
 from harness.core.rollout import Rollout, Segment
 from harness.core.routing import Hasher
 from harness.core.table import recorded_decisions
@@ -123,7 +124,7 @@ class Reader:
         return Outcome(
             position=position, key=self.hasher.event_id(event_id), time=time if stated is None else stated,
             number=int.from_bytes(self.hasher.digest(b"outcome", f"{document['source']}\0{document['id']}\0{truths}", 8), "big") >> 1,
-            truths=tuple(None if truth is MISSING else truth if isinstance(truth, bool) else float(truth) for truth in truths),
+            truths=tuple(None if truth is MISSING else truth if isinstance(truth, bool) else float(cast(float, truth)) for truth in truths),
             propensity=propensity,
         )  # fmt: skip
 

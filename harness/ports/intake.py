@@ -10,7 +10,8 @@ from typing import Protocol
 class Taken:
     """What the router has done with one source partition.
 
-    position: the last record read (-1: none). arrived: the last arrival time given out, microseconds. read, unsampled: events.
+    position: the last record read (-1: none). arrived: the last arrival time given out, microseconds. read: records that
+    are events (or outcomes); unsampled: events.
     """
 
     position: int = -1

@@ -16,7 +16,7 @@ class PairLog(Protocol):
     """The joins of one shard."""
 
     def load(self) -> tuple[Head, Mapping[int, Open], Sequence[str]]:
-        """The head, the open events by ordinal (also those settled but behind an unsettled one), and the words of the shard, read at once."""
+        """The head, the open events by ordinal (also those settled but behind an unsettled one) and the words of the shard, at once."""
 
     def find(self, keys: Sequence[bytes]) -> Mapping[bytes, Known]:
         """What is stored of these events: those seen before with their ordinal and row (None while open), and early outcomes.

@@ -20,8 +20,8 @@ def gate(name="flips", **changed):
 def result(name="flips", status=Status.PASS, segment=None, **changed):
     """A row of a gate."""
     facts = {
-        "name": name, "segment": segment, "status": status, "reason": "insufficient" if status is Status.UNDECIDED else None, "estimate": 0.01,
-        "lower": 0.0, "upper": 0.02, "limit": 0.05, "n_units": 100, "n_events": 120, "estimate_events": 0.01, "alpha": 0.05,
+        "name": name, "segment": segment, "status": status, "reason": "insufficient" if status is Status.UNDECIDED else None,
+        "estimate": 0.01, "lower": 0.0, "upper": 0.02, "limit": 0.05, "n_units": 100, "n_events": 120, "estimate_events": 0.01, "alpha": 0.05,
         "method": "mixture", "log_e_pass": 4.0, "log_e_fail": -2.0, "on_fail": "rollback", "dry_run": False,
     }  # fmt: skip
     return GateResult(**{**facts, **changed})
