@@ -248,7 +248,7 @@ class Evidence:
             for k in still:
                 if failed[k] and owners[k]:
                     key, _ = max(owners[k], key=lambda row: float(row[1][at]))
-                    self._failed[key] = min(now, self._failed.get(key, now))
+                    self._failed[key] = now
 
     def _members(self, gate: Gate, paths: dict[tuple[str, Item], Floats]) -> tuple[list[Row], list[Row]]:
         """(listed, pooled) rows of a gate with their paths; a pooled path is already divided by k(k+1)."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from analysis.evidence import Evidence, Plan, combine
+from analysis.gates import prepare
 from analysis.simulate import World, ages, hours
 from analysis.types import Gate, GateResult, Metric, PairTable, Status
 
@@ -118,6 +119,37 @@ def test_a_small_segment_holds_or_is_reported(small, status):
     assert all_small["flips", ()].status is Status.UNDECIDED
 
 
+def test_an_empty_listed_segment_holds_even_where_small_ones_are_only_reported():
+    """Few units are a choice of the config; none at all of a listed value may be a broken pipe."""
+    table = ages(np.random.default_rng(4), 6_000)
+    gate = replace(GATES[0], limit=0.4, each=(("gender",),), min_units=100, small="report")
+    for values, status in ((("female", "male"), Status.PASS), (("female", "male", "other"), Status.UNDECIDED)):
+        assert both(Plan((gate,), alpha=0.05, n_stages=1, listed={"gender": values}), table)["flips", ()].status is status
+
+
+def test_the_interval_of_an_unlisted_value_has_the_level_of_its_own_fail():
+    """The k-th value by first sight is named at E >= K k(k+1) / alpha: its `lower` must not promise a fail before that."""
+    table = ages(np.random.default_rng(4), 600)
+    gate = replace(GATES[1], limit=0.01)
+    rows = both(Plan((gate, GATES[0]), alpha=0.05, n_stages=1, listed={}), table)
+    seen = dict.fromkeys(table.words["segment.region"][code] for code in table["segment.region"])
+    process = prepare(gate).design.fail[0]
+    for k, region in enumerate(seen, start=1):
+        row = rows[gate.name, (region,)]
+        changed = round(row.estimate * row.n_units)
+        counts = np.array([row.n_units - changed, changed])
+        assert row.lower == process.bound(counts, np.array([0.0, 1.0]), level=0.05 / 2 / (k * (k + 1)))
+
+
+def test_an_answer_without_a_latency_is_slow_to_the_pass_and_fast_to_the_fail():
+    """What is not known must not promote, and must not roll back."""
+    table = ages(np.random.default_rng(4), 3_000)
+    table = PairTable({**table.columns, "latency_ms.challenger": np.where(np.arange(3_000) % 2 == 0, np.nan, 10.0)}, table.words)
+    row = one(table, metric=Metric(kind="latency", quantile=0.9), limit=80.0)
+    assert (row.status, row.estimate, row.upper) == (Status.UNDECIDED, None, None)
+    assert row.log_e_pass < 0.0 and row.log_e_fail < 0.0 and row.lower < 10.0
+
+
 def test_too_few_units_hold_a_gate_without_segments():
     """`min_units` is a floor under a pass, never under a fail."""
     table = ages(np.random.default_rng(4), 6_000)
@@ -189,14 +221,14 @@ def test_a_decision_cell_without_labels_turns_a_pass_into_no_support():
     gate = replace(GATES[5], each=())
     plan = Plan((gate, replace(gate, name="by gender", each=(("gender",),))), alpha=0.05, n_stages=1, listed={})
     fine = both(plan, table)
-    blocked = (table["over_18.incumbent"] == 1) & (table["over_18.challenger"] == 0) & (table["segment.gender"] == 1)
+    blocked = (table["over_18.incumbent"] == 0) & (table["over_18.challenger"] == 1) & (table["segment.gender"] == 1)
     cut = {name: np.where(blocked, lost, table[name]) for name, lost in (("over_18.truth", -1), ("truth.age", np.nan))}
     rows = both(plan, PairTable({**table.columns, **cut}, table.words))
     assert fine["harm", ()].status is fine["by gender", ("male",)].status is Status.PASS
     assert (rows["harm", ()].status, rows["by gender", ("female",)].status) == (Status.PASS, Status.PASS)
     lost = rows["by gender", ("male",)]
     assert (lost.status, lost.reason, rows["by gender", ()].reason) == (Status.UNDECIDED, "no_support", "no_support")
-    assert lost.estimate is not None
+    assert lost.estimate is not None and lost.log_e_pass > log(20)  # all that is left speaks for it, and it does not pass
 
 
 def test_without_labels_labelled_gates_are_undecided():

@@ -78,6 +78,16 @@ def test_twenty_gates_at_their_limits_are_rarely_stopped():
     assert stopped <= 20 < alone  # 0.999 quantile of Binomial(200, 0.05); uncorrected fails show that the test can fail
 
 
+def test_what_is_expected_moves_both_sides_of_a_superiority_gate():
+    """Pass is designed for e, fail for its mirror 2 delta - e: as far on the other side of the limit."""
+    found = design(sign("better_by_more_than", 0.02, expect=0.06, discordance=0.2))
+    peaks = [p.bets.fractions[np.argmax(p.bets.log_weights)] for p in (*found.pass_, *found.fail)]
+    for peak, mean, room, side in zip(peaks, (0.06, -0.02), (1.02, 0.98), (1.0, -1.0), strict=True):
+        bets = np.linspace(1e-4, 0.97, 20_000) / room
+        growth = sum(p * np.log1p(bets * side * (d - 0.02)) for d, p in ((-1, (0.2 - mean) / 2), (0, 0.8), (1, (0.2 + mean) / 2)))
+        assert peak == pytest.approx(float(bets[np.argmax(growth)]) * room, rel=0.1)
+
+
 def test_equivalence_fails_with_the_mean_of_both_sides():
     """E_fail of `within` is half of each side's e-value, so that it is one e-process."""
     found, counts = design(sign("within", 0.1)), np.array([10, 100, 80])
