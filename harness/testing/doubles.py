@@ -17,6 +17,7 @@ from harness.ports.clock import Clock, SystemClock
 from harness.ports.intake import Taken
 from harness.ports.journal import ROOT, Link
 from harness.ports.ledger import Folded, Published
+from harness.ports.presence import Seen, State
 
 
 class MemoryReader:
@@ -260,3 +261,21 @@ class MemoryDirectory:
     def all(self) -> Mapping[str, bytes]:
         """Every rollout's entry, by name."""
         return dict(sorted(self._entries.items()))
+
+
+class MemoryPresence:
+    """`ports.presence.Presence` in a dictionary; `clock` is the store's."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._notes: dict[str, tuple[int, State, str]] = {}
+
+    def note(self, role: str, state: State, why: str = "") -> None:
+        """Replaces the role's last word."""
+        self._notes[role] = (self._clock.now(), state, why)
+
+    def all(self) -> Mapping[str, Seen]:
+        """The last word of every role that spoke within the last day."""
+        now = self._clock.now()
+        seen = {role: Seen(state=state, why=why, age_s=(now - at) / 1e6) for role, (at, state, why) in sorted(self._notes.items())}
+        return {role: last for role, last in seen.items() if last.age_s < 86_400}

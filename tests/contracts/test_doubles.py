@@ -11,6 +11,7 @@ from harness.testing.contracts import (
     JournalContract,
     LedgerContract,
     PairLogContract,
+    PresenceContract,
     TrimmingBusContract,
 )
 
@@ -53,3 +54,9 @@ class TestMemoryDirectory(DirectoryContract):
     @pytest.fixture
     def directory(self):
         return doubles.MemoryDirectory()
+
+
+class TestMemoryPresence(PresenceContract):
+    @pytest.fixture
+    def presence(self):
+        return doubles.MemoryPresence()

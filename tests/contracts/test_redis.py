@@ -10,12 +10,14 @@ from harness.adapters.redis.intake import RedisIntake
 from harness.adapters.redis.journal import RedisJournal
 from harness.adapters.redis.ledger import RedisLedger
 from harness.adapters.redis.pairlog import RedisPairLog
+from harness.adapters.redis.presence import RedisPresence
 from harness.testing.contracts import (
     DirectoryContract,
     IntakeContract,
     JournalContract,
     LedgerContract,
     PairLogContract,
+    PresenceContract,
     TrimmingBusContract,
 )
 
@@ -60,3 +62,9 @@ class TestRedisDirectory(DirectoryContract):
     @pytest.fixture
     def directory(self, redis_url):
         return RedisDirectory(redis_url)
+
+
+class TestRedisPresence(PresenceContract):
+    @pytest.fixture
+    def presence(self, redis_url):
+        return RedisPresence(redis_url, "sample")

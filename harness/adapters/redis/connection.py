@@ -34,8 +34,8 @@ def address_of(url: str) -> str:
         return "an unreadable address"
 
 
-def connect(url: str) -> redis.Redis:
-    """A client for redis://, rediss:// or unix://; connects with the first command. Thread-safe.
+def connect(url: str, *, timeout_s: float = _TIMEOUT_S) -> redis.Redis:
+    """A client for redis://, rediss:// or unix://; connects with the first command. Thread-safe. timeout_s: the longest a reply may take.
 
     Nothing is sent twice by itself: who calls knows what a lost reply means. Raises UsageError for an address that cannot be used.
     """
@@ -43,8 +43,8 @@ def connect(url: str) -> redis.Redis:
         parts = urlsplit(url)
         if parts.scheme == "unix" and not parts.path:
             raise ValueError("no path")
-        tcp = {} if parts.scheme == "unix" else {"socket_keepalive": True, "socket_connect_timeout": _CONNECT_TIMEOUT_S}
-        return redis.Redis.from_url(url, protocol=2, socket_timeout=_TIMEOUT_S, retry=Retry(NoBackoff(), 0), **tcp)
+        tcp = {} if parts.scheme == "unix" else {"socket_keepalive": True, "socket_connect_timeout": min(timeout_s, _CONNECT_TIMEOUT_S)}
+        return redis.Redis.from_url(url, protocol=2, socket_timeout=timeout_s, retry=Retry(NoBackoff(), 0), **tcp)
     except ValueError:
         raise UsageError(f"{address_of(url)}: not an address of a Redis; say redis://host:port/db, rediss://... or unix:///path") from None
 

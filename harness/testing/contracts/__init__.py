@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.testing.contracts.bus import BusContract, TrimmingBusContract
 from harness.testing.contracts.pairlog import PairLogContract
+from harness.testing.contracts.presence import PresenceContract
 from harness.testing.contracts.records import DirectoryContract, IntakeContract, JournalContract, LedgerContract
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "JournalContract",
     "LedgerContract",
     "PairLogContract",
+    "PresenceContract",
     "TrimmingBusContract",
 ]
