@@ -1,0 +1,95 @@
+"""What a release wrote, every later one reads: `v1/` holds bytes of the first, never to be written again.
+
+A release that changes a layout adds a folder: `python tests/golden/test_golden.py v2` writes it from the objects below.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.adapters.codec import MsgpackCodec
+from harness.core.accounting import Counts
+from harness.core.events import AnswerFrame, Frame, Invalid, InvalidOutcome, Outcome
+from harness.core.pairing import Head, Open
+from harness.core.table import Dictionary, RowLayout
+from harness.ports.intake import Taken
+from harness.ports.journal import ROOT, Link
+from harness.ports.ledger import Folded
+from harness.testing import samples
+
+FOLDER = Path(__file__).parent
+NOW = samples.START
+TRUTHS = (17.5, True)
+
+EVENT = samples.event(1 << 60, "e1", arrived=NOW, region="\u00c5land", action="check")
+OUTCOME = Outcome(position=3, key=samples.key("e1")[:10], time=NOW, number=(1 << 63) - 1, truths=TRUTHS, propensity=0.25)
+UNKNOWN = Outcome(position=4, key=samples.key("e2")[:10], time=NOW, number=0, truths=(None, False))
+ANSWERS = (
+    samples.answer("e1"), samples.answer("e1", age=-0.0, kind="", toxic=1e-300),
+    *(samples.answer("e2", status=reason) for reason in ("timeout", "error", "bad_output", "shed", "no_answer")),
+)  # fmt: skip
+COUNTS = Counts(
+    duplicates=1, mirrored=2, invalid=3, shed=4, paired=5, missing={"challenger": {"timeout": 6}}, lanes={"replica": {"late": 7}},
+    versions={"incumbent": {"v1": 8}}, joined=9, waiting=10, orphaned=11, revised=12, invalid_outcomes=13, unknown=14, overrun=15,
+)  # fmt: skip
+HEAD = Head(
+    version=9, mirror=1 << 61, predictions=1 << 60, ordinal=7, resolved=5, seen={"events/0": 1 << 60}, upto={"events/0": NOW},
+    watermark=NOW - 1, bus_time=NOW, late_labels=2, counts=COUNTS,
+)  # fmt: skip
+ENTRIES = (EVENT, Invalid(position=2, reason="no JSON"), OUTCOME, UNKNOWN, InvalidOutcome(position=5, reason="no truth in it"))
+
+OBJECTS = {
+    "frame": Frame(config="0123456789abcdef", source="events/0", sent=NOW + 1, upto=NOW, entries=ENTRIES),
+    "heartbeat": Frame(config="0123456789abcdef", source="outcomes/3", sent=NOW, upto=0),
+    "answers": AnswerFrame(lane="challenger", mirror=1 << 61, answers=ANSWERS, version="2024-06"),
+    "answers-without-version": AnswerFrame(lane="incumbent", mirror=-1, answers=()),
+    "head": HEAD,
+    "first-head": Head(version=1),
+    "open": Open(ordinal=7, event=EVENT, mirror=1 << 61, sent=NOW, answers={"incumbent": ANSWERS[0]}, outcome=OUTCOME),
+    "outcomes": (OUTCOME, UNKNOWN),
+    "taken": Taken(position=1 << 60, arrived=NOW, read=4, unsampled=3, overrun=1),
+    "folded": Folded(version=12, state=b"\x00opaque\xff"),
+    "link": Link(hash="ab" * 32, previous=ROOT, body='{"who": "Åsa"}'.encode()),
+}
+KINDS = {name: name for name in ("frame", "answers", "head", "open", "outcomes", "taken", "folded", "link")}
+KINDS |= {"heartbeat": "frame", "answers-without-version": "answers", "first-head": "head"}
+
+
+def row() -> bytes:
+    """A packed row; its words are 0 the region, 1 the gender, 2 the decision, 3 and 4 the kinds."""
+    return RowLayout(samples.rollout()).pack(EVENT, {"incumbent": ANSWERS[0], "challenger": ANSWERS[1]}, OUTCOME, Dictionary())
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_what_the_first_release_wrote_is_read(name):
+    """A store and a bus outlive the release that filled them: an update must not lose a rollout."""
+    value = (FOLDER / "v1" / f"{name}.bin").read_bytes()
+    assert getattr(MsgpackCodec(), f"decode_{KINDS[name]}")(value) == OBJECTS[name]
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_what_this_release_writes_is_what_its_folder_holds(name):
+    """A layout that changes without a new folder would leave a release whose bytes nobody tests."""
+    assert getattr(MsgpackCodec(), f"encode_{KINDS[name]}")(OBJECTS[name]) == (FOLDER / "v1" / f"{name}.bin").read_bytes()
+
+
+def test_rows_of_the_first_release_are_read():
+    """Rows are not versioned one by one: their layout follows from the config alone, and so must never move."""
+    value = (FOLDER / "v1" / "row.bin").read_bytes()
+    layout = RowLayout(samples.rollout())
+    (found,) = layout.records(value)
+    assert value == row()
+    assert (found["key"].tobytes(), found["arrived"], found["segment.region"], found["recorded.adult.incumbent"]) == (
+        EVENT.key, EVENT.arrived, 0, 2,
+    )  # fmt: skip
+    assert (found["age.incumbent"], found["missing.replica"], found["truth.age"], found["label_time"]) == (20.0, 254, 17.5, NOW)
+
+
+if __name__ == "__main__":
+    (folder := FOLDER / sys.argv[1]).mkdir()
+    for name, thing in OBJECTS.items():
+        (folder / f"{name}.bin").write_bytes(getattr(MsgpackCodec(), f"encode_{KINDS[name]}")(thing))
+    (folder / "row.bin").write_bytes(row())
