@@ -17,6 +17,7 @@ from harness.adapters.redis.intake import RedisIntake
 from harness.adapters.redis.journal import RedisJournal
 from harness.adapters.redis.ledger import RedisLedger
 from harness.adapters.redis.pairlog import RedisPairLog
+from harness.adapters.redis.shares import RedisShares
 from harness.commands import registry
 from harness.commands.run import Running
 from harness.core.errors import UsageError
@@ -29,9 +30,10 @@ from harness.ports.intake import Intake
 from harness.ports.journal import Journal
 from harness.ports.ledger import Ledger
 from harness.ports.pairlog import PairLog
+from harness.ports.shares import Shares
 from harness.roles import topology
-from harness.roles.analyst import Analyst
-from harness.roles.joiner import Joiner
+from harness.roles.analyst import Analyst, Analysts
+from harness.roles.joiner import Joiner, Joiners
 from harness.roles.lane import Lane
 from harness.roles.router import Router
 
@@ -156,29 +158,27 @@ class Wiring:
         return {role: [sys.executable, "-m", "harness", "role", role, *tail] for role in roles}
 
     def running(self, role: str) -> Running:
-        """A role, made and ready to step. Raises UsageError for a name that is none."""
+        """A role, made, holding nothing yet. Raises UsageError for a name that is none."""
         kind, _, lane = role.partition(":")
+        shards = tuple(str(shard) for shard in range(self.shards))
         match kind:
             case "router":
                 router = self.router()
-                return Running(steps=[router.step], close=router.close)
+                return Running(parts=tuple(self.topology.sources), hold=router.hold, step=router.step, close=router.close)
             case "lane" if lane:
                 part = self.lane(lane)
-                return Running(steps=[part.step], close=part.close, drains=True)
+                return Running(parts=shards, hold=lambda held: part.hold(map(int, held)), step=part.step, close=part.close, drains=True)
             case "joiner":
-                joiners = [self.joiner(shard) for shard in range(self.shards)]
+                joiners = Joiners(self.joiner)
                 return Running(
-                    steps=[joiner.step for joiner in joiners],
-                    close=lambda: _close(joiners),
-                    busy=lambda: any(joiner.n_open for joiner in joiners),
-                    drains=True,
-                )
+                    parts=shards, hold=lambda held: joiners.hold(map(int, held)), step=joiners.step, close=joiners.close,
+                    busy=joiners.busy, drains=True,
+                )  # fmt: skip
             case "analyst":
-                analyst = self.analyst()
-                return Running(steps=[analyst.step], close=analyst.close)
+                analysts = Analysts(self.analyst)
+                return Running(parts=("verdict",), hold=analysts.hold, step=analysts.step, close=analysts.close)
         raise UsageError(f"role {role!r}: expected one of {', '.join(self.role_names())}")
 
-
-def _close(joiners: list[Joiner]) -> None:
-    for joiner in joiners:
-        joiner.close()
+    def shares(self) -> Shares:
+        """Which worker of a role does which part."""
+        return RedisShares(self.store_url, self.rollout.name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -105,7 +107,15 @@ def role(name: str, rollout: Rollout, *, bus: str, store: str, shards: int) -> N
     """Runs one role in this process until a signal comes."""
     stopped = stop_signals()
     log_to_stderr()
-    run(lambda: Wiring(rollout, bus, store, shards).running(name), role=name, stopped=stopped)
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    wirings: list[Wiring] = []
+
+    def wired() -> Wiring:
+        if not wirings:
+            wirings.append(Wiring(rollout, bus, store, shards))
+        return wirings[0]
+
+    run(lambda: wired().running(name), role=name, worker=worker, shares=lambda: wired().shares(), stopped=stopped)
 
 
 # ------------------------------------------------------------------------------------------------------------------------ looking

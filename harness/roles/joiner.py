@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from harness.core.errors import HeadMoved, Overrun, Unavailable
 from harness.core.events import Answer, AnswerFrame, Frame
@@ -139,3 +139,31 @@ class Joiner:
         """Lets go of the connections."""
         self._mirror_reader.close()
         self._answer_reader.close()
+
+
+class Joiners:
+    """The joiners of the shards that one worker holds; `make` opens one."""
+
+    def __init__(self, make: Callable[[int], Joiner]) -> None:
+        self._make = make
+        self._held: dict[int, Joiner] = {}
+
+    def hold(self, shards: Iterable[int]) -> None:
+        """From now on these shards are this worker's; those that it keeps go on as they are."""
+        wanted = set(shards)
+        for shard in set(self._held) - wanted:
+            self._held.pop(shard).close()
+        for shard in sorted(wanted - set(self._held)):
+            self._held[shard] = self._make(shard)
+
+    def step(self, wait_s: float = 0.0) -> int:
+        """One step of each; returns how many records they took."""
+        return sum(joiner.step(wait_s / len(self._held)) for joiner in self._held.values())
+
+    def busy(self) -> bool:
+        """Whether an event waits for answers, or behind one that does."""
+        return any(joiner.n_open for joiner in self._held.values())
+
+    def close(self) -> None:
+        """Closes all of them."""
+        self.hold(())

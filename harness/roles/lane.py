@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from harness.core.errors import Overrun
@@ -29,9 +29,16 @@ class Lane:
         self._spec = rollout.models[lane]
         self._bus, self._codec, self._clock, self._model = bus, codec, clock, model
         self._group = lane_group(rollout.name, lane)
-        self._shard_of: dict[Partition, int] = {topology.mirror(shard): shard for shard in range(topology.shards)}
-        self._reader = bus.reader(bus.committed(self._group, list(self._shard_of)))
+        self._shard_of: dict[Partition, int] = {}
+        self._reader = bus.reader({})
         self._window = int(rollout.window_s * 1e6)
+        self.hold(range(topology.shards))
+
+    def hold(self, shards: Iterable[int]) -> None:
+        """From now on these shards are this lane's, from the positions that were committed."""
+        self._reader.close()
+        self._shard_of = {self.topology.mirror(shard): shard for shard in shards}
+        self._reader = self._bus.reader(self._bus.committed(self._group, list(self._shard_of)))
 
     def step(self, wait_s: float = 0.0) -> int:
         """Returns how many records it took.

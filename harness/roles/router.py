@@ -40,10 +40,17 @@ class Router:
         hasher = Hasher(rollout.name, secret)
         self._read, self._hasher, self._trust_stated = Reader(rollout, hasher), hasher, trust_stated
         self._version = rollout.sha256[:16]
-        self._taken = {source: intake.load(source) for source in topology.sources}
         self._source_of = {partition: source for source, partition in topology.sources.items()}
-        self._reader = bus.reader({partition: self._taken[source].position for source, partition in topology.sources.items()})
         self._last_record = self._last_heartbeat = clock.now()
+        self._taken: dict[str, Taken] = {}
+        self._reader = bus.reader({})
+        self.hold(tuple(topology.sources))
+
+    def hold(self, sources: tuple[str, ...]) -> None:
+        """From now on these sources are this router's, from their stored positions."""
+        self._reader.close()
+        self._taken = {source: self._intake.load(source) for source in sources}
+        self._reader = self._bus.reader({self.topology.sources[source]: taken.position for source, taken in self._taken.items()})
 
     def step(self, wait_s: float = 0.0) -> int:
         """Returns how many records it took.
@@ -67,10 +74,9 @@ class Router:
         try:
             return self._reader.read(limit=READ_LIMIT, wait_s=wait_s)
         except Overrun:
-            for source, partition in self.topology.sources.items():
-                before = self._taken[source]
+            for source, before in list(self._taken.items()):
                 self._save(source, replace(before, overrun=before.overrun + 1), before)
-                self._reader.seek(partition, BEFORE_ALL)
+                self._reader.seek(self.topology.sources[source], BEFORE_ALL)
             return []
 
     def _take(self, source: str, records: Sequence[Record], now: int) -> None:
@@ -140,8 +146,8 @@ class Router:
     def _heartbeat(self, now: int) -> None:
         """Tells every shard the bus time. Behind a source that has long been silent, record time runs on as the wall clock does."""
         idle = now - max(self._last_record + GRACE, self._last_heartbeat)
-        for source in self.topology.sources:
-            taken = before = self._taken[source]
+        for source, before in list(self._taken.items()):
+            taken = before
             if idle > 0 and taken.arrived and source.startswith("events/"):
                 taken = replace(taken, arrived=taken.arrived + idle)
             frame = self._codec.encode_frame(Frame(config=self._version, source=source, sent=now, upto=taken.arrived))

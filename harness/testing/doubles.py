@@ -5,6 +5,7 @@ because the product has no second implementation. Use them to test a role withou
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
@@ -279,3 +280,41 @@ class MemoryPresence:
         now = self._clock.now()
         seen = {role: Seen(state=state, why=why, age_s=(now - at) / 1e6) for role, (at, state, why) in sorted(self._notes.items())}
         return {role: last for role, last in seen.items() if last.age_s < 86_400}
+
+
+class MemoryShares:
+    """`ports.shares.Shares` in memory, by the process's own clock."""
+
+    def __init__(self) -> None:
+        self._dead_at: dict[tuple[str, str], float] = {}
+        self._owner: dict[tuple[str, str], str] = {}
+
+    def _living(self, role: str) -> list[str]:
+        now = time.monotonic()
+        self._dead_at = {key: dead for key, dead in self._dead_at.items() if dead > now}
+        return sorted(worker for its, worker in self._dead_at if its == role)
+
+    def take(self, role: str, worker: str, parts: Sequence[str], *, ttl_s: float) -> tuple[str, ...]:
+        """Renews, takes and gives back; returns what the worker holds."""
+        self._dead_at[role, worker] = time.monotonic() + ttl_s
+        living = self._living(role)
+        share = -(-len(parts) // len(living))
+        mine = [part for part in parts if self._owner.get((role, part)) == worker]
+        for part in mine[share:]:
+            del self._owner[role, part]
+        held = mine[:share]
+        for part in parts:
+            if len(held) < share and part not in held and self._owner.get((role, part)) not in living:
+                self._owner[role, part] = worker
+                held.append(part)
+        return tuple(part for part in parts if part in held)
+
+    def leave(self, role: str, worker: str) -> None:
+        """Gives everything back at once."""
+        self._dead_at.pop((role, worker), None)
+        self._owner = {key: owner for key, owner in self._owner.items() if (key[0], owner) != (role, worker)}
+
+    def workers(self, role: str) -> Mapping[str, Sequence[str]]:
+        """Living workers of a role, each with the parts it holds."""
+        living = self._living(role)
+        return {w: sorted(part for (its, part), owner in self._owner.items() if (its, owner) == (role, w)) for w in living}
