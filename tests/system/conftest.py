@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -98,3 +98,17 @@ def replay_verdict(streams: ModuleType, stream: Any, tmp_path_factory: pytest.Te
 def small_verdict(streams: ModuleType, small_stream: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a replay says of `small_stream`."""
     return replayed(streams, small_stream, tmp_path_factory.mktemp("replayed"))
+
+
+@pytest.fixture
+def up(processes: ModuleType, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Makes rollouts that run, each in a data folder of its own unless told, and stops what a failed test leaves."""
+    made: list[Any] = []
+
+    def make(stream: Any, *, data: Path = tmp_path / "data", **more: Any) -> Any:
+        made.append(processes.Up(stream, data, **more))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
