@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
+from harness import config
 from harness.adapters.codec import MsgpackCodec
 from harness.adapters.models import open_model
 from harness.adapters.redis.bus import RedisBus
@@ -17,9 +18,11 @@ from harness.adapters.redis.intake import RedisIntake
 from harness.adapters.redis.journal import RedisJournal
 from harness.adapters.redis.ledger import RedisLedger
 from harness.adapters.redis.pairlog import RedisPairLog
+from harness.adapters.redis.presence import RedisPresence
 from harness.adapters.redis.shares import RedisShares
 from harness.commands import registry
 from harness.commands.run import Running
+from harness.commands.status import Watched
 from harness.core.errors import UsageError
 from harness.core.rollout import Rollout
 from harness.core.table import RowLayout
@@ -30,6 +33,7 @@ from harness.ports.intake import Intake
 from harness.ports.journal import Journal
 from harness.ports.ledger import Ledger
 from harness.ports.pairlog import PairLog
+from harness.ports.presence import Presence
 from harness.ports.shares import Shares
 from harness.roles import topology
 from harness.roles.analyst import Analyst, Analysts
@@ -83,6 +87,19 @@ def create(rollout: Rollout, bus: str, store: str, *, shards: int | None = None)
     return Wiring(rollout, bus, store, found.shards)
 
 
+def reopen(name: str | None, bus: str, store: str) -> Wiring:
+    """A rollout that was created before, by name, or the only one there is. Raises UsageError that lists what there is."""
+    found = registry.find(name, open_directory(store))
+    rollout = config.parse(found.document, source=f"the stored config of {found.name}", folder=found.folder)
+    return Wiring(rollout, bus, store, found.shards)
+
+
+def open_presence(store: str, rollout: Rollout) -> Presence:
+    """What the roles of a rollout say of themselves. Opens no connection yet."""
+    _check_store(store)
+    return RedisPresence(store, rollout.name)
+
+
 @dataclass
 class Wiring:
     """One rollout on one bus and one store: opens what a role needs, when it is asked for it.
@@ -113,6 +130,14 @@ class Wiring:
     def ledger(self) -> Ledger:
         """The analyst's statistics and the verdict."""
         return RedisLedger(self.store_url, self.rollout.name, keep_s=self.rollout.keep.pairs_s)
+
+    def watched(self) -> Watched:
+        """What is read to look at this rollout, opened once."""
+        return Watched(
+            rollout=self.rollout, topology=self.topology, roles=self.role_names(), bus=self.bus, intake=self.intake,
+            pair_logs=[self.pair_log(shard) for shard in range(self.shards)], ledger=self.ledger,
+            presence=open_presence(self.store_url, self.rollout), clock=self.clock, code_version=code_version(),
+        )  # fmt: skip
 
     def pair_log(self, shard: int) -> PairLog:
         """The joins of one shard."""

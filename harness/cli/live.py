@@ -18,17 +18,16 @@ from harness.cli.logs import log_to_stderr
 from harness.cli.stores import place, wire
 from harness.commands import decide as deciding
 from harness.commands import registry
+from harness.commands.health import Beat
 from harness.commands.replay import whole_table
 from harness.commands.run import run
-from harness.commands.status import Status
-from harness.commands.status import status as read_status
-from harness.core.errors import ShadowError, Unavailable, UsageError
+from harness.commands.status import document as status_document
+from harness.core.errors import Unavailable, UsageError
 from harness.core.rollout import Rollout
-from harness.core.verdicts import EXIT_CODES, counts_document, outcomes_document
+from harness.core.verdicts import EXIT_CODES
 from harness.pages.report import render
-from harness.ports.clock import SystemClock
 from harness.supervisor import Supervisor
-from harness.wiring import Wiring, create, open_directory
+from harness.wiring import Wiring, create, open_directory, open_presence
 
 STOP_S = 15.0
 LOOK_S = 1.0
@@ -86,12 +85,12 @@ def say(event: str, fields: Mapping[str, object]) -> None:
 
 def _watch(supervisor: Supervisor, wiring: Wiring, stopped: Callable[[], bool], as_json: bool) -> None:
     """Keeps the roles running until told to stop; prints a line when the counts or the verdict have changed."""
-    shown = ""
+    shown, watched = "", wiring.watched()
     while not stopped():
         until = time.monotonic() + LOOK_S
         supervisor.run(lambda until=until: stopped() or time.monotonic() > until)  # type: ignore[misc]
         try:
-            document = status_document(wiring)
+            document = status_document(watched)
         except Unavailable:
             continue
         line = status_line(document)
@@ -115,35 +114,11 @@ def role(name: str, rollout: Rollout, *, bus: str, store: str, shards: int) -> N
             wirings.append(Wiring(rollout, bus, store, shards))
         return wirings[0]
 
-    run(lambda: wired().running(name), role=name, worker=worker, shares=lambda: wired().shares(), stopped=stopped)
+    beat = Beat(open_presence(store, rollout), name)
+    run(lambda: wired().running(name), role=name, worker=worker, shares=lambda: wired().shares(), beat=beat, stopped=stopped)
 
 
 # ------------------------------------------------------------------------------------------------------------------------ looking
-def status_document(wiring: Wiring) -> dict[str, Any]:
-    """What a rollout is doing, for machines."""
-    logs = [wiring.pair_log(shard) for shard in range(wiring.shards)]
-    found: Status = read_status(wiring.topology, bus=wiring.bus, intake=wiring.intake, pair_logs=logs)
-    counts = found.counts
-    try:
-        verdict: dict[str, Any] | None = deciding.verdict(wiring.ledger, SystemClock())
-    except ShadowError:
-        verdict = None
-    return {
-        "rollout": wiring.rollout.name,
-        "shards": wiring.shards,
-        "verdict": verdict["verdict"] if verdict else None,
-        "as_of": verdict["as_of"] if verdict else None,
-        "reasons": verdict["reasons"] if verdict else ["no verdict yet"],
-        "counts": counts_document(counts, read=found.read, unsampled=found.unsampled, in_flight=found.in_flight),
-        "lanes": counts.lanes,
-        "outcomes": outcomes_document(counts),
-        "routed": found.routed,
-        "lag": {"sources": list(found.waiting_sources), "events": found.routed - found.read, "outcomes": found.outcomes_behind},
-        "identity": list(found.identity),
-        "idle": found.idle,
-    }
-
-
 def status_line(document: Mapping[str, Any]) -> str:
     """The same in one line."""
     counts, outcomes = document["counts"], document["outcomes"]
@@ -152,20 +127,27 @@ def status_line(document: Mapping[str, Any]) -> str:
     return (
         f"{document['rollout']}: {counts['read']:,} read, {counts['paired']:,} paired, {missing:,} missing, {counts['invalid']:,} invalid, "
         f"{counts['duplicates']:,} duplicates, {counts['in_flight']:,} in flight; {outcomes['joined']:,} labels joined, "
-        f"{outcomes['waiting']:,} waiting; verdict {document['verdict'] or 'none yet'} as of {document['as_of'] or 'no look yet'}{wrong}"
+        f"{outcomes['waiting']:,} waiting; verdict {document['verdict']} as of {document['as_of'] or 'no look yet'}{wrong}"
     )
+
+
+def roles_line(document: Mapping[str, Any]) -> str:
+    """What each role says of itself."""
+    bus = "" if document["bus"] == "answers" else "; the bus is away"
+    return ", ".join(f"{role} {health['says']}" for role, health in document["roles"].items()) + bus
 
 
 def status(name: str | None, where: Where, *, as_json: bool) -> None:
     """Prints one look at a rollout, or at each."""
     with place(bus=where.bus, store=where.store, data=where.data, create=False) as there:
         names = [name] if name else registry.names(open_directory(there.store))
-        found = [status_document(wire(each, there)) for each in names]
+        found = [status_document(wire(each, there).watched()) for each in names]
     if as_json:
         printing.json_document(found[0] if name else found)
         return
     for document in found:
         printing.out.print(status_line(document), markup=False)
+        printing.out.print(f"  roles: {roles_line(document)}", markup=False)
         for reason in document["reasons"]:
             printing.out.print(f"  - {reason}", markup=False)
     if not found:
@@ -176,9 +158,10 @@ def decide(name: str | None, where: Where, *, timeout_s: float, as_json: bool) -
     """Prints the verdict of this moment; returns its exit code."""
     with place(bus=None, store=where.store, data=where.data, create=False) as there:
         wiring = wire(name, there)
+        watched = wiring.watched()
         found = deciding.wait_for(
-            wiring.ledger, SystemClock(), timeout_s=timeout_s, progress=lambda v: printing.note(f"hold: {v['reasons'][0]}")
-        )
+            watched.verdict, timeout_s=timeout_s, progress=lambda v: printing.note(f"hold: {v['reasons'][0]}")
+        )  # fmt: skip
     if as_json:
         printing.json_document(found)
     else:
@@ -201,7 +184,7 @@ def report(name: str | None, where: Where, output: Path) -> None:
     """Writes the report."""
     with place(bus=None, store=where.store, data=where.data, create=False) as there:
         wiring = wire(name, there)
-        found = deciding.verdict(wiring.ledger, SystemClock())
+        found = wiring.watched().verdict()
         table = whole_table(wiring.rollout, [wiring.pair_log(shard) for shard in range(wiring.shards)])
     _write(output, lambda: output.write_text(render(wiring.rollout, found, table), encoding="utf-8"))
     printing.note(f"report: {output}")

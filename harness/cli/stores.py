@@ -7,11 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import config
 from harness.adapters.redis.server import EmbeddedRedis
-from harness.commands import registry
 from harness.core.errors import UsageError
-from harness.wiring import Wiring, open_directory
+from harness.wiring import Wiring, reopen
 
 DATA = Path("shadow-data")
 
@@ -46,6 +44,4 @@ def place(*, bus: str | None, store: str | None, data: Path, create: bool) -> It
 
 def wire(name: str | None, where: Place) -> Wiring:
     """A rollout that was created before, by name, or the only one there is."""
-    found = registry.find(name, open_directory(where.store))
-    rollout = config.parse(found.document, source=f"the stored config of {found.name}", folder=found.folder)
-    return Wiring(rollout, where.bus, where.store, found.shards)
+    return reopen(name, where.bus, where.store)

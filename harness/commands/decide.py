@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.core.errors import UsageError
+from analysis.evidence import Evidence, Plan, combine
+from harness.core.accounting import Counts
 from harness.core.reading import microseconds, timestamp
-from harness.core.verdicts import HOLD, PROMOTE
+from harness.core.rollout import Rollout
+from harness.core.verdicts import HOLD, PROMOTE, verdict_document
 from harness.ports.clock import Clock
 from harness.ports.ledger import Ledger, Published
 
 STALE_AFTER = 60_000_000  # microseconds since the analyst last looked
+NO_LOOK = "no look yet: the analyst has not looked at this rollout; is it running?"
 
 
 def parsed(published: Published) -> dict[str, Any]:
@@ -22,32 +25,51 @@ def parsed(published: Published) -> dict[str, Any]:
     return found
 
 
-def verdict(ledger: Ledger, clock: Clock) -> dict[str, Any]:
+def verdict(rollout: Rollout, ledger: Ledger, clock: Clock, *, code_version: str) -> dict[str, Any]:
     """The verdict of this moment: that of the analyst's last look; evidence that is stale or has expired is a hold, never a pass.
 
-    Raises UsageError when no verdict was ever written.
+    Before the first look it is a hold with every key and gate in it. code_version: goes into that one.
     """
     published = ledger.published()
     if published is None:
-        raise UsageError("this rollout has no verdict yet: is its analyst running?")
+        return unlooked(rollout, code_version=code_version)
     found = parsed(published)
-    now = clock.now()
+    old = staleness(published, found, clock.now())
+    if old and found["verdict"] == PROMOTE:
+        return {**found, "verdict": HOLD, "reasons": [*old, *found["reasons"]]}
+    return {**found, "reasons": [*old, *found["reasons"]]} if old else found
+
+
+def staleness(published: Published, found: Mapping[str, Any], now: int) -> list[str]:
+    """Why a verdict is too old to act on, in words; empty when it is not. `now`: microseconds."""
     old = []
     if now - published.looked > STALE_AFTER:
         old.append(f"stale: the analyst last looked at {timestamp(published.looked)}")
     expires = microseconds(found["expires"])
     if expires is not None and now > expires:
         old.append(f"stale: the evidence expired at {found['expires']}")
-    if old and found["verdict"] == PROMOTE:
-        return {**found, "verdict": HOLD, "reasons": [*old, *found["reasons"]]}
-    return {**found, "reasons": [*old, *found["reasons"]]} if old else found
+    return old
 
 
-def wait_for(ledger: Ledger, clock: Clock, *, timeout_s: float, progress: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Waits until the verdict is no hold, at most `timeout_s`; then what it is."""
+def unlooked(rollout: Rollout, *, code_version: str) -> dict[str, Any]:
+    """The verdict of a rollout at which no analyst has looked yet: nothing is counted, every gate is undecided, and it holds."""
+    listed = {segment.name: segment.listed for segment in rollout.events.segments}
+    plan = Plan(rollout.gates, alpha=rollout.alpha, n_stages=len(rollout.stages), listed=listed)
+    document = verdict_document(
+        rollout, rows=combine(plan, Evidence(plan, False), Evidence(plan, True)), counts=Counts(), read=0, unsampled=0, in_flight=0,
+        flips={policy: {"pairs": 0} for policy in rollout.policies}, watermark={"resolved": None, "shards": []}, as_of=None,
+        labelled_wait=None, code_version=code_version,
+    )  # fmt: skip
+    return {**document, "verdict": HOLD, "reasons": [NO_LOOK, *document["reasons"]]}
+
+
+def wait_for(
+    look: Callable[[], dict[str, Any]], *, timeout_s: float, progress: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Calls `look` (a `verdict`) until the verdict is no hold, at most `timeout_s`; then what it is."""
     deadline = time.monotonic() + timeout_s
     while True:
-        found = verdict(ledger, clock)
+        found = look()
         if found["verdict"] != HOLD or time.monotonic() >= deadline:
             return found
         progress(found)

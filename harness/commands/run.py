@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from harness.commands.health import Beat
 from harness.core.errors import HeadMoved, StoreFull, Unavailable
 from harness.ports.shares import Shares
 
@@ -34,9 +35,11 @@ class Running:
     drains: bool = False
 
 
-def run(make: Callable[[], Running], *, role: str, worker: str, shares: Callable[[], Shares], stopped: Callable[[], bool]) -> None:
+def run(
+    make: Callable[[], Running], *, role: str, worker: str, shares: Callable[[], Shares], beat: Beat, stopped: Callable[[], bool]
+) -> None:
     """Steps until `stopped`, then drains. When bus or store are away, or another worker was faster, the role is closed and made anew
-    from what is stored, after a growing pause.
+    from what is stored, after a growing pause. beat: is told of each.
     """
     log = structlog.get_logger().bind(role=role)
     pause = 0.1
@@ -45,11 +48,14 @@ def run(make: Callable[[], Running], *, role: str, worker: str, shares: Callable
         try:
             running = make()
             log.info("role.started", worker=worker)
-            _Worker(running, role, worker, shares()).run(stopped)
+            _Worker(running, role, worker, shares(), beat).run(stopped)
             running.close()
+            beat.stopped()
             log.info("role.stopped", worker=worker)
         except (Unavailable, StoreFull, HeadMoved) as error:
             log.warning("role.waits", reason=type(error).__name__, error=str(error), retry_in_s=pause)
+            if not isinstance(error, HeadMoved):
+                beat.waits(str(error))
             if running is not None:
                 with suppress(Unavailable, StoreFull, HeadMoved):
                     running.close()
@@ -60,8 +66,8 @@ def run(make: Callable[[], Running], *, role: str, worker: str, shares: Callable
 class _Worker:
     """One worker of a role: its leases, and its steps."""
 
-    def __init__(self, running: Running, role: str, worker: str, shares: Shares) -> None:
-        self._running, self._role, self._worker, self._shares = running, role, worker, shares
+    def __init__(self, running: Running, role: str, worker: str, shares: Shares, beat: Beat) -> None:
+        self._running, self._role, self._worker, self._shares, self._beat = running, role, worker, shares, beat
         self._held: tuple[str, ...] = ()
         self._renew_at = 0.0
         self._log = structlog.get_logger().bind(role=role)
@@ -80,6 +86,7 @@ class _Worker:
         if began >= self._renew_at:
             self._renew(began)
         n = self._running.step(WAIT_S if idle else 0.0) if self._held else 0
+        self._beat.steps()
         if n == 0:
             time.sleep(max(0.0, IDLE_S - (time.monotonic() - began)))
         return n
