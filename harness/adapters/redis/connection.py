@@ -21,6 +21,7 @@ _AWAY_ERRORS = (
     redis.BusyLoadingError, redis.ReadOnlyError, redis.exceptions.MasterDownError, redis.exceptions.ClusterDownError,
     redis.exceptions.TryAgainError,
 )  # fmt: skip
+_FULL = ": Redis has no memory left (maxmemory); the write was refused whole"
 _REFUSED = {"NOAUTH": "it asks for a password", "WRONGPASS": "wrong user or password", "NOPERM": "this user may not do that"}
 
 
@@ -62,19 +63,21 @@ def translated(where: str, unavailable: type[Unavailable] = StoreUnavailable) ->
         raise unavailable(f"{where}: Redis takes no such command now ({type(error).__name__})") from None
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         raise unavailable(f"{where}: Redis does not answer ({type(error).__name__})") from error
+    except redis.exceptions.OutOfMemoryError:
+        raise StoreFull(where + _FULL) from None
     except redis.RedisError as error:
         raise _refusal(where, unavailable, str(error)) from None
 
 
 def _refusal(where: str, unavailable: type[Unavailable], message: str) -> Exception:
-    """What an error reply means. Inside a script, the first word of the command's own error stands somewhere in the message."""
-    words = message.replace("-", " ").split()
-    if "OOM" in words or "OutOfMemory" in message or message.startswith("command not allowed when used memory"):
-        return StoreFull(f"{where}: Redis has no memory left (maxmemory); the write was refused whole")
+    """What an error reply means. A pipeline puts the command before it, a script the place around it."""
+    words = message.rpartition("caused error: ")[2].replace("-", " ").split()
+    if "OOM" in words:
+        return StoreFull(where + _FULL)
     for code, meaning in _REFUSED.items():
         if code in words:
             return UsageError(f"{where}: {meaning}")
-    if "WRONGTYPE" in words or message.startswith("Operation against a key holding the wrong kind"):
+    if "WRONGTYPE" in words or "Operation against a key holding the wrong kind" in message:
         return UsageError(f"{where}: a key of ours holds a value of another type; something else writes into this database")
     found = next((code for code in _AWAY if code in words), None)
     if found is not None:

@@ -51,31 +51,26 @@ class RedisPairLog:
         self._head, self._open, self._settled = prefix + "head", prefix + "open", prefix + "settled"
         self._early, self._due, self._words = prefix + "early", prefix + "due", prefix + "words"
         self._ids, self._pairs = prefix + "ids:", prefix + "pairs:"
-        self._apply, self._find = map(self._client.register_script, (script("apply.lua"), script("find.lua")))
+        scripts = map(script, ("apply.lua", "find.lua", "load.lua", "snapshot.lua"))
+        self._apply, self._find, self._load, self._snapshot = map(self._client.register_script, scripts)
         self._stored: tuple[Head, bytes] = (Head(), b"")  # the head last loaded or written, and its bytes, whatever release wrote them
 
     # ------------------------------------------------------------------------------------------------------------------ the head
-    def _decode(self, head: bytes | None) -> Head:
+    def _decode(self, head: bytes) -> Head:
         return self._codec.decode_head(head) if head else Head()
 
     def load(self) -> tuple[Head, Mapping[int, Open], Sequence[str]]:
         """The head, the open and settled events by ordinal, and the words, read at once."""
-        with translated(self._where), self._client.pipeline(transaction=True) as pipe:
-            pipe.hget(self._head, "head")
-            pipe.hgetall(self._open)
-            pipe.hgetall(self._settled)
-            pipe.lrange(self._words, 0, -1)
-            head, opened, settled, words = pipe.execute()
-        self._stored = (self._decode(head), head or b"")
-        opens = {int(ordinal): self._codec.decode_open(value) for ordinal, value in {**opened, **settled}.items()}
+        with translated(self._where):
+            head, opened, settled, words = self._load([self._head, self._open, self._settled, self._words])
+        self._stored = (self._decode(head), head)
+        opens = {int(ordinal): self._codec.decode_open(value) for ordinal, value in (*_pairs(opened), *_pairs(settled))}
         return self._stored[0], dict(sorted(opens.items())), [word.decode() for word in words]
 
     def snapshot(self) -> Snapshot:
         """Head and number of open events, read at once."""
-        with translated(self._where), self._client.pipeline(transaction=True) as pipe:
-            pipe.hget(self._head, "head")
-            pipe.hlen(self._open)
-            head, in_flight = pipe.execute()
+        with translated(self._where):
+            head, in_flight = self._snapshot([self._head, self._open])
         return Snapshot(head=self._decode(head), in_flight=in_flight)
 
     def words(self) -> Sequence[str]:
@@ -172,6 +167,11 @@ def _spans(start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         end = min(stop, (start // CHUNK_ROWS + 1) * CHUNK_ROWS)
         yield start // CHUNK_ROWS, start, end
         start = end
+
+
+def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Field and value of each entry of a hash, as Redis lists them."""
+    return zip(flat[::2], flat[1::2], strict=True)
 
 
 def _packed(refs: Sequence[tuple[bytes, int]]) -> bytes:
