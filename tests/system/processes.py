@@ -44,8 +44,12 @@ def alive(pid: int) -> bool:
 class Up:
     """`shadow up CONFIG` on one data folder; `url` None is the embedded Redis."""
 
-    def __init__(self, stream: Any, data: Path, *, url: str | None = None, options: Sequence[object] = (), spawn: Any = None) -> None:
+    def __init__(
+        self, stream: Any, data: Path, *, url: str | None = None, options: Sequence[object] = (), spawn: Any = None,
+        roles: Sequence[str] = ROLES,
+    ) -> None:  # fmt: skip
         self.stream, self.data, self.url, self.name = stream, data, url, "proof"
+        self.roles = set(roles)
         self._spawn = {"stdin": subprocess.DEVNULL, **(spawn or {})}
         self._options = [*options, "--data", data, *(["--store", url] if url else [])]
         self.process: subprocess.Popen[str] | None = None
@@ -59,7 +63,7 @@ class Up:
         command = [sys.executable, "-m", "harness", "up", str(self.stream.config), *map(str, self._options)]
         with (self.data / "out").open("a") as out, (self.data / "err").open("a") as err:
             self.process = subprocess.Popen(command, stdout=out, stderr=err, text=True, **self._spawn)
-        until(lambda: self.ended or set(self.pids()) == set(ROLES), START_S, self.words)
+        until(lambda: self.ended or set(self.pids()) == self.roles, START_S, self.words)
         if self.ended:
             raise AssertionError(f"up ended with {self.process.returncode}: {self.words()}")
         return self
