@@ -7,59 +7,27 @@ every release reads what an older one wrote; `tests/golden` holds the bytes of e
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from harness.core.accounting import Counts
 from harness.core.errors import RecordError
-from harness.core.events import Answer, AnswerFrame, Entry, Event, Frame, Invalid, InvalidOutcome, Outcome
+from harness.core.events import ANSWERED, Answer, AnswerFrame, Entry, Event, Frame, Invalid, InvalidOutcome, Outcome
 from harness.core.pairing import Head, Open
+from harness.core.rollout import MISSING_REASONS
+from harness.core.routing import ID_BYTES, KEY_BYTES
 from harness.ports.intake import Taken
 from harness.ports.journal import Link
 from harness.ports.ledger import Folded
 
-Status = Literal["answered", "timeout", "error", "bad_output", "shed", "no_answer"]
-_Id = Annotated[bytes, Meta(min_length=10, max_length=10)]
-_Key = Annotated[bytes, Meta(min_length=14, max_length=14)]
+_STATUSES = frozenset({ANSWERED, *MISSING_REASONS})
 _LINK = re.compile(rb"1[0-9a-f]{128}")
 _UNREADABLE = (ValueError, RecursionError, OverflowError)  # those of msgspec and of Unicode are ValueErrors
 T = TypeVar("T")
-
-
-class _Event(Struct, array_like=True, frozen=True, tag=0):
-    position: int
-    key: _Key
-    unit: int
-    id: str
-    arrived: int
-    segments: tuple[str, ...]
-    decisions: tuple[str | None, ...]
-    payload: bytes
-
-
-class _Invalid(Struct, array_like=True, frozen=True, tag=1):
-    position: int
-    reason: str
-
-
-class _Outcome(Struct, array_like=True, frozen=True, tag=2):
-    position: int
-    key: _Id
-    time: int
-    number: int
-    truths: tuple[float | bool | None, ...]
-    propensity: float | None = None
-
-
-class _InvalidOutcome(Struct, array_like=True, frozen=True, tag=3):
-    position: int
-    reason: str
-
-
-_Entry = _Event | _Invalid | _Outcome | _InvalidOutcome
 
 
 class _Frame(Struct, array_like=True, frozen=True, tag=1):
@@ -67,21 +35,17 @@ class _Frame(Struct, array_like=True, frozen=True, tag=1):
     source: str
     sent: int
     upto: int
-    entries: tuple[_Entry, ...]
-
-
-class _Answer(Struct, array_like=True, frozen=True):
-    key: _Key
-    status: Status
-    outputs: tuple[float | str | tuple[float, ...], ...]
-    latency_ms: float | None
+    events: tuple[Event, ...]
+    invalid: tuple[Invalid, ...]
+    outcomes: tuple[Outcome, ...]
+    invalid_outcomes: tuple[InvalidOutcome, ...]
 
 
 class _AnswerFrame(Struct, array_like=True, frozen=True, tag=1):
     lane: str
     mirror: int
     version: str | None
-    answers: tuple[_Answer, ...]
+    answers: tuple[Answer, ...]
 
 
 class _Head(Struct, array_like=True, frozen=True, tag=1):
@@ -100,15 +64,15 @@ class _Head(Struct, array_like=True, frozen=True, tag=1):
 
 class _Open(Struct, array_like=True, frozen=True, tag=1):
     ordinal: int
-    event: _Event
+    event: Event
     mirror: int
     sent: int
-    answers: dict[str, _Answer]
-    outcome: _Outcome | None
+    answers: dict[str, Answer]
+    outcome: Outcome | None
 
 
 class _Outcomes(Struct, array_like=True, frozen=True, tag=1):
-    outcomes: tuple[_Outcome, ...]
+    outcomes: tuple[Outcome, ...]
 
 
 class _Taken(Struct, array_like=True, frozen=True, tag=1):
@@ -124,59 +88,24 @@ class _Folded(Struct, array_like=True, frozen=True, tag=1):
     state: bytes
 
 
-def _event_out(event: Event) -> _Event:
-    return _Event(
-        event.position, event.key, event.unit, event.id, event.arrived, event.segments, event.decisions, event.payload
-    )  # fmt: skip
+def _check_keys(events: Sequence[Event | Answer], outcomes: Sequence[Outcome]) -> None:
+    """Raises RecordError for keys that are no keys."""
+    if any(len(event.key) != KEY_BYTES for event in events) or any(len(outcome.key) != ID_BYTES for outcome in outcomes):
+        raise RecordError("a key of another length than those of this release")
 
 
-def _event_in(wire: _Event) -> Event:
-    return Event(
-        position=wire.position, key=wire.key, unit=wire.unit, id=wire.id, arrived=wire.arrived, segments=wire.segments,
-        decisions=wire.decisions, payload=wire.payload,
-    )  # fmt: skip
+def _check_answers(answers: Sequence[Answer]) -> None:
+    _check_keys(answers, ())
+    if not _STATUSES.issuperset([answer.status for answer in answers]):
+        raise RecordError("an answer with a status that this release does not know")
 
 
-def _outcome_out(outcome: Outcome) -> _Outcome:
-    return _Outcome(outcome.position, outcome.key, outcome.time, outcome.number, outcome.truths, outcome.propensity)
-
-
-def _outcome_in(wire: _Outcome) -> Outcome:
-    return Outcome(
-        position=wire.position, key=wire.key, time=wire.time, number=wire.number, truths=wire.truths, propensity=wire.propensity
-    )  # fmt: skip
-
-
-def _entry_out(entry: Entry) -> _Entry:
-    match entry:
-        case Event():
-            return _event_out(entry)
-        case Outcome():
-            return _outcome_out(entry)
-        case Invalid():
-            return _Invalid(entry.position, entry.reason)
-        case InvalidOutcome():
-            return _InvalidOutcome(entry.position, entry.reason)
-
-
-def _entry_in(wire: _Entry) -> Entry:
-    match wire:
-        case _Event():
-            return _event_in(wire)
-        case _Outcome():
-            return _outcome_in(wire)
-        case _Invalid():
-            return Invalid(position=wire.position, reason=wire.reason)
-        case _InvalidOutcome():
-            return InvalidOutcome(position=wire.position, reason=wire.reason)
-
-
-def _answer_out(answer: Answer) -> _Answer:
-    return _Answer(answer.key, answer.status, answer.outputs, answer.latency_ms)  # type: ignore[arg-type]  # checked when it is read
-
-
-def _answer_in(wire: _Answer) -> Answer:
-    return Answer(key=wire.key, status=wire.status, outputs=wire.outputs, latency_ms=wire.latency_ms)
+def _in_order(kinds: Sequence[Sequence[Entry]]) -> tuple[Entry, ...]:
+    """The entries of a frame in the order of their source; mostly they are of one kind."""
+    some = [kind for kind in kinds if kind]
+    if len(some) == 1:
+        return tuple(some[0])
+    return tuple(sorted((entry for kind in some for entry in kind), key=attrgetter("position")))
 
 
 def _reader(wire: type[T], what: str) -> Callable[[bytes], T]:
@@ -206,23 +135,27 @@ class MsgpackCodec:
     # ------------------------------------------------------------------------------------------------------ records of the bus
     def encode_frame(self, frame: Frame) -> bytes:
         """A mirror frame as one record's value."""
-        return self._encode(_Frame(frame.config, frame.source, frame.sent, frame.upto, tuple(map(_entry_out, frame.entries))))
+        kinds: dict[type[Entry], list[Any]] = {Event: [], Invalid: [], Outcome: [], InvalidOutcome: []}
+        for entry in frame.entries:
+            kinds[type(entry)].append(entry)
+        return self._encode(_Frame(frame.config, frame.source, frame.sent, frame.upto, *map(tuple, kinds.values())))
 
     def decode_frame(self, value: bytes) -> Frame:
         """Raises RecordError when it is no mirror frame."""
         wire = self._frame(value)
-        return Frame(
-            config=wire.config, source=wire.source, sent=wire.sent, upto=wire.upto, entries=tuple(map(_entry_in, wire.entries))
-        )  # fmt: skip
+        _check_keys(wire.events, wire.outcomes)
+        entries = _in_order((wire.events, wire.invalid, wire.outcomes, wire.invalid_outcomes))
+        return Frame(config=wire.config, source=wire.source, sent=wire.sent, upto=wire.upto, entries=entries)
 
     def encode_answers(self, frame: AnswerFrame) -> bytes:
         """An answer frame as one record's value."""
-        return self._encode(_AnswerFrame(frame.lane, frame.mirror, frame.version, tuple(map(_answer_out, frame.answers))))
+        return self._encode(_AnswerFrame(frame.lane, frame.mirror, frame.version, frame.answers))
 
     def decode_answers(self, value: bytes) -> AnswerFrame:
         """Raises RecordError when it is no answer frame."""
         wire = self._answers(value)
-        return AnswerFrame(lane=wire.lane, mirror=wire.mirror, version=wire.version, answers=tuple(map(_answer_in, wire.answers)))
+        _check_answers(wire.answers)
+        return AnswerFrame(lane=wire.lane, mirror=wire.mirror, version=wire.version, answers=wire.answers)
 
     def json(self, value: bytes) -> Any:
         """Strict JSON in UTF-8 to plain values: no NaN, nothing behind the value. Raises RecordError without what was read."""
@@ -250,26 +183,26 @@ class MsgpackCodec:
 
     def encode_open(self, opened: Open) -> bytes:
         """An open or settled event."""
-        answers: Mapping[str, _Answer] = {lane: _answer_out(answer) for lane, answer in opened.answers.items()}
-        outcome = None if opened.outcome is None else _outcome_out(opened.outcome)
-        return self._encode(_Open(opened.ordinal, _event_out(opened.event), opened.mirror, opened.sent, dict(answers), outcome))
+        return self._encode(_Open(opened.ordinal, opened.event, opened.mirror, opened.sent, dict(opened.answers), opened.outcome))
 
     def decode_open(self, value: bytes) -> Open:
         """Raises RecordError when it is no open event."""
         wire = self._open(value)
+        _check_keys((wire.event,), () if wire.outcome is None else (wire.outcome,))
+        _check_answers(tuple(wire.answers.values()))
         return Open(
-            ordinal=wire.ordinal, event=_event_in(wire.event), mirror=wire.mirror, sent=wire.sent,
-            answers={lane: _answer_in(answer) for lane, answer in wire.answers.items()},
-            outcome=None if wire.outcome is None else _outcome_in(wire.outcome),
+            ordinal=wire.ordinal, event=wire.event, mirror=wire.mirror, sent=wire.sent, answers=wire.answers, outcome=wire.outcome
         )  # fmt: skip
 
     def encode_outcomes(self, outcomes: Sequence[Outcome]) -> bytes:
         """Outcomes that wait for their event."""
-        return self._encode(_Outcomes(tuple(map(_outcome_out, outcomes))))
+        return self._encode(_Outcomes(tuple(outcomes)))
 
     def decode_outcomes(self, value: bytes) -> tuple[Outcome, ...]:
         """Raises RecordError when it is no list of outcomes."""
-        return tuple(map(_outcome_in, self._outcomes(value).outcomes))
+        found = self._outcomes(value).outcomes
+        _check_keys((), found)
+        return found
 
     def encode_taken(self, taken: Taken) -> bytes:
         """The state of a source."""

@@ -7,7 +7,7 @@ store applies with the new head or not at all. Nothing here reads a clock: a tim
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from harness.core.accounting import Counts
@@ -64,6 +64,9 @@ class Known:
     early: tuple[Outcome, ...] = ()
 
 
+_NOTHING = Known()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effects:
     """Everything one fold changes. `open` and `settled` are written, `gone` is removed from both; `ids` are new events; `rows` follow
@@ -109,15 +112,36 @@ class _Tally:
         return Counts(**cast(Any, {**self.numbers, **self.nested}))
 
 
+class _Live:
+    """An `Open` while it is being folded: what changes is changed in place, a hundred thousand times a minute."""
+
+    __slots__ = ("answers", "event", "lanes", "mirror", "ordinal", "outcome", "sent")
+
+    def __init__(self, opened: Open, lanes: tuple[str, ...]) -> None:
+        self.ordinal, self.event, self.mirror, self.sent = opened.ordinal, opened.event, opened.mirror, opened.sent
+        self.answers, self.outcome, self.lanes = dict(opened.answers), opened.outcome, lanes
+
+    @property
+    def settled(self) -> bool:
+        """Whether every lane that was asked has answered, in whatever way."""
+        return len(self.answers) == len(self.lanes)
+
+    def frozen(self) -> Open:
+        return Open(
+            ordinal=self.ordinal, event=self.event, mirror=self.mirror, sent=self.sent, answers=dict(self.answers), outcome=self.outcome
+        )  # fmt: skip
+
+
 class Fold:
     """The joins of one shard in memory: feed it records, take the effects, apply them; after a refusal throw it away and load again."""
 
     def __init__(self, rollout: Rollout, layout: RowLayout, head: Head, opens: Mapping[int, Open], words: Sequence[str]) -> None:
         self.rollout, self.layout = rollout, layout
         self.head = head
+        self._replica = rollout.models.get("replica")
         self._lanes, self._without_replica = rollout.lanes, tuple(lane for lane in rollout.lanes if lane != "replica")
         self._matures = int(rollout.outcomes.matures_s * 1e6) if rollout.outcomes else 0
-        self._opens = dict(opens)
+        self._opens = {ordinal: _Live(opened, self.asked(opened.event.key)) for ordinal, opened in opens.items()}
         self._by_id: dict[bytes, list[int]] = {}
         for ordinal in sorted(self._opens):
             self._by_id.setdefault(self._opens[ordinal].event.key[:ID_BYTES], []).append(ordinal)
@@ -179,14 +203,15 @@ class Fold:
 
     def _event(self, event: Event, mirror: int, sent: int) -> None:
         id, source = event.key[:ID_BYTES], event.key[ID_BYTES:]
-        others = self._ids.get(id) or self._known.get(id, Known()).events
+        others = self._ids.get(id) or self._known.get(id, _NOTHING).events
         if any(known == source for known, _ in others):
             self._tally.add("duplicates")
             return
         ordinal, self._ordinal = self._ordinal, self._ordinal + 1
         self._tally.add("mirrored")
         self._ids[id] = (*others, (source, ordinal))
-        self._opens[ordinal] = Open(ordinal=ordinal, event=replace(event, payload=b""), mirror=mirror, sent=sent)
+        opened = Open(ordinal=ordinal, event=event._replace(payload=b""), mirror=mirror, sent=sent)
+        self._opens[ordinal] = _Live(opened, self.asked(event.key))
         self._by_id.setdefault(id, []).append(ordinal)
         self._changed.add(ordinal)
         early = self._early_of(id)
@@ -198,12 +223,12 @@ class Fold:
 
     # ----------------------------------------------------------------------------------------------------------------- outcomes
     def _early_of(self, id: bytes) -> tuple[Outcome, ...]:
-        return self._early[id] if id in self._early else self._known.get(id, Known()).early
+        return self._early[id] if id in self._early else self._known.get(id, _NOTHING).early
 
     def _outcome(self, outcome: Outcome) -> None:
         """Joins an outcome to the first event of its id: the first label is `joined`, later ones are `revised`, the last by time counts."""
         id = outcome.key[:ID_BYTES]
-        events = self._ids.get(id) or self._known.get(id, Known()).events
+        events = self._ids.get(id) or self._known.get(id, _NOTHING).events
         if not events:
             self._early[id] = (*self._early_of(id), outcome)
             self._tally.add("waiting")
@@ -215,7 +240,7 @@ class Fold:
             old = opened.outcome
             self._tally.add("joined" if old is None else "revised")
             if old is None or order > (old.time, old.number):
-                self._opens[ordinal] = replace(opened, outcome=outcome)
+                opened.outcome = outcome
                 self._changed.add(ordinal)
             return
         row = self._row(id, ordinal)
@@ -231,7 +256,7 @@ class Fold:
                 self._late_labels += 1
 
     def _row(self, id: bytes, ordinal: int) -> bytes | None:
-        return self._labels[ordinal] if ordinal in self._labels else self._known.get(id, Known()).rows.get(ordinal)
+        return self._labels[ordinal] if ordinal in self._labels else self._known.get(id, _NOTHING).rows.get(ordinal)
 
     def give_up(self, keys: Iterable[bytes]) -> None:
         """Early outcomes whose event never came within the time to live are orphaned; the store must have been asked for these keys."""
@@ -254,7 +279,7 @@ class Fold:
             if opened is not None:
                 self._answer(opened, frame.lane, answer)
                 continue
-            known = self._known.get(id, Known())
+            known = self._known.get(id, _NOTHING)
             row = next((known.rows[o] for s, o in known.events if s == source and o in known.rows), None)
             first = None if row is None else self.layout.facts(row)[1].get(frame.lane)
             if first is None:
@@ -262,12 +287,15 @@ class Fold:
             elif answer.status == ANSWERED and first == NO_ANSWER:
                 self._tally.lane("lanes", frame.lane, "late")
 
-    def _opened(self, key: bytes) -> Open | None:
+    def _opened(self, key: bytes) -> _Live | None:
         """The event of this key, if it is held in memory; its id may be that of another source's event."""
-        return next((self._opens[n] for n in self._by_id.get(key[:ID_BYTES], ()) if self._opens[n].event.key == key), None)
+        for ordinal in self._by_id.get(key[:ID_BYTES], ()):
+            if self._opens[ordinal].event.key == key:
+                return self._opens[ordinal]
+        return None
 
-    def _answer(self, opened: Open, lane: str, answer: Answer) -> None:
-        if lane not in self.asked(opened.event.key):
+    def _answer(self, opened: _Live, lane: str, answer: Answer) -> None:
+        if lane not in opened.lanes:
             self._tally.add("unknown")
             return
         first = opened.answers.get(lane)
@@ -275,11 +303,10 @@ class Fold:
             if first.status == NO_ANSWER and answer.status == ANSWERED:
                 self._tally.lane("lanes", lane, "late")
             return
-        opened = replace(opened, answers={**opened.answers, lane: answer})
-        self._opens[opened.ordinal] = opened
+        opened.answers[lane] = answer
         self._changed.add(opened.ordinal)
         self._tally.lane("lanes", lane, answer.status)
-        if self.is_settled(opened):
+        if opened.settled:
             charged = next((x for x in ("incumbent", "challenger") if opened.answers[x].status != ANSWERED), None)
             if charged is None:
                 self._tally.add("paired")
@@ -288,19 +315,15 @@ class Fold:
 
     def asked(self, key: bytes) -> tuple[str, ...]:
         """The lanes that are asked about an event."""
-        replica = self.rollout.models.get("replica")
-        return self._lanes if replica is None or replicated(key, replica.percent) else self._without_replica
-
-    def is_settled(self, opened: Open) -> bool:
-        """Whether every lane that was asked has answered, in whatever way."""
-        return all(lane in opened.answers for lane in self.asked(opened.event.key))
+        asked_all = self._replica is None or replicated(key, self._replica.percent)
+        return self._lanes if asked_all else self._without_replica
 
     def overdue(self, window: int) -> list[tuple[int, str, tuple[bytes, ...]]]:
         """(mirror position, lane, keys) of the answers still missing when bus time has passed the pairing window (microseconds)."""
         late: dict[tuple[int, str], list[bytes]] = {}
         for opened in self._opens.values():
             if opened.sent + window < self._bus_time:
-                for lane in self.asked(opened.event.key):
+                for lane in opened.lanes:
                     if lane not in opened.answers:
                         late.setdefault((opened.mirror, lane), []).append(opened.event.key)
         return [(mirror, lane, tuple(keys)) for (mirror, lane), keys in sorted(late.items())]
@@ -316,13 +339,13 @@ class Fold:
         n_sources: partitions of the events topic; until each has spoken the watermark is NEVER.
         """
         resolved, rows, gone = self.head.resolved, bytearray(), []
-        while (ready := self._opens.get(resolved)) is not None and self.is_settled(ready):
+        while (ready := self._opens.get(resolved)) is not None and ready.settled:
             rows += self.layout.pack(ready.event, ready.answers, ready.outcome, self._words)
             gone.append(resolved)
             resolved += 1
         done = set(gone)
-        kept = {ordinal: self._opens[ordinal] for ordinal in sorted(self._changed - done)}
-        settled = {ordinal: opened for ordinal, opened in kept.items() if self.is_settled(opened)}
+        kept = {ordinal: self._opens[ordinal].frozen() for ordinal in sorted(self._changed - done)}
+        settled = {ordinal: opened for ordinal, opened in kept.items() if self._opens[ordinal].settled}
         n_spoken = sum(source.startswith("events/") for source in self._upto)
         unresolved = min((o.event.arrived for n, o in self._opens.items() if n not in done), default=None)
         low = self.low_water() if n_spoken >= n_sources else NEVER

@@ -21,11 +21,24 @@ from harness.core.table import recorded_decisions
 WATERMARK = "io.shadow-harness.watermark"
 _RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt](\d{2}:\d{2}:\d{2})(\.\d+)?([Zz]|[+-]\d{2}:\d{2})")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MOST_MINUTES = 4_096
+_MINUTES: dict[str, int] = {}  # "2026-03-02T00:06:" -> microseconds: a memory of what was parsed, no state
 
 
 def microseconds(text: object) -> int | None:
     """An RFC 3339 time as microseconds since 1970; None for anything else. Digits beyond microseconds are cut."""
-    match = _RFC3339.fullmatch(text) if isinstance(text, str) else None
+    if not isinstance(text, str):
+        return None
+    minute = _MINUTES.get(text[:17])
+    if minute is not None and text[-1] == "Z" and text.isascii():  # the usual form, in a minute that was read before
+        second, rest = text[17:19], text[19:-1]
+        if second.isdecimal() and len(second) == 2 and second < "60" and (rest == "" or (rest[0] == "." and rest[1:].isdecimal())):
+            return minute + int(second) * 1_000_000 + (int((rest[1:] + "000000")[:6]) if rest else 0)
+    return _any_form(text)
+
+
+def _any_form(text: str) -> int | None:
+    match = _RFC3339.fullmatch(text)
     if match is None:
         return None
     day, clock, fraction, zone = match.groups()
@@ -36,6 +49,10 @@ def microseconds(text: object) -> int | None:
         return None
     delta = when - _EPOCH
     whole = (delta.days * 86_400 + delta.seconds + leap) * 1_000_000
+    if zone == "Z" and not leap:
+        if len(_MINUTES) >= _MOST_MINUTES:
+            _MINUTES.clear()
+        _MINUTES[text[:17]] = whole - when.second * 1_000_000
     return whole + (int((fraction[1:] + "000000")[:6]) if fraction else 0)
 
 
@@ -46,16 +63,22 @@ def timestamp(time: int) -> str:
 
 
 def _attributes_problem(document: Any) -> str | None:
-    """Why this is no CloudEvent; None if it is one."""
+    """Why this is no CloudEvent; None if it is one. Its times are looked at elsewhere."""
     if not isinstance(document, dict):
         return f"expected a JSON object, got {type(document).__name__}"
     for name in ("id", "source", "type", "specversion"):
         value = document.get(name)
         if not isinstance(value, str) or not value:
             return f"{name}: expected non-empty text, got {type(value).__name__ if value != '' else 'empty text'}"
-    if "time" in document and microseconds(document["time"]) is None:
-        return "time: expected an RFC 3339 text"
     return None
+
+
+def _time(document: dict[str, Any], name: str) -> int | str | None:
+    """The time in an attribute, None if it is not there, or what is wrong with it."""
+    if name not in document:
+        return None
+    found = microseconds(document[name])
+    return f"{name}: expected an RFC 3339 text" if found is None else found
 
 
 class Reader:
@@ -72,18 +95,19 @@ class Reader:
         The stated time is the extension `recordedtime`, else `time`, None when there is neither.
         """
         problem = _attributes_problem(document)
-        if problem is None and "recordedtime" in document and microseconds(document["recordedtime"]) is None:
-            problem = "recordedtime: expected an RFC 3339 text"
         if problem is not None:
             return Invalid(position=position, reason=problem), "", None
+        happened, recorded = _time(document, "time"), _time(document, "recordedtime")
+        if isinstance(happened, str) or isinstance(recorded, str):
+            wrong = happened if isinstance(happened, str) else str(recorded)
+            return Invalid(position=position, reason=wrong), "", None
         unit = self._unit(document)
-        stated = microseconds(document.get("recordedtime", document.get("time")))
         entry = Event(
             position=position, key=self.hasher.key(document["source"], document["id"]), unit=self.hasher.unit(unit), id=document["id"],
             arrived=0, segments=tuple(self._segment(segment, document) for segment in self.rollout.event_segments),
             decisions=tuple(_word(resolve(document.get("data"), pointer)) for _, _, pointer in self._recorded), payload=payload,
         )  # fmt: skip
-        return entry, unit, stated
+        return entry, unit, happened if recorded is None else recorded
 
     def _field(self, document: dict[str, Any], field: str) -> Any:
         return resolve(document.get("data"), field) if field.startswith("/") else document.get(field, MISSING)
@@ -106,6 +130,9 @@ class Reader:
         problem = _attributes_problem(document)
         if problem is not None or spec is None:
             return InvalidOutcome(position=position, reason=problem or "this rollout has no outcomes")
+        stated = _time(document, "time")
+        if isinstance(stated, str):
+            return InvalidOutcome(position=position, reason=stated)
         data = document.get("data")
         event_id = resolve(data, spec.event)
         if not isinstance(event_id, str) or not event_id:
@@ -120,7 +147,6 @@ class Reader:
         propensity = self._propensity(data)
         if isinstance(propensity, str):
             return InvalidOutcome(position=position, reason=propensity)
-        stated = microseconds(document.get("time"))
         return Outcome(
             position=position, key=self.hasher.event_id(event_id), time=time if stated is None else stated,
             number=int.from_bytes(self.hasher.digest(b"outcome", f"{document['source']}\0{document['id']}\0{truths}", 8), "big") >> 1,

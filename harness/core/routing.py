@@ -11,6 +11,7 @@ from hashlib import blake2b
 ID_BYTES = 10
 SOURCE_BYTES = 4
 KEY_BYTES = ID_BYTES + SOURCE_BYTES
+MOST_SOURCES = 1_024  # remembered at a time
 
 
 class Hasher:
@@ -21,6 +22,7 @@ class Hasher:
     """
 
     def __init__(self, rollout: str, secret: bytes = b"") -> None:
+        self._sources: dict[str, bytes] = {}
         self._key = blake2b(secret + rollout.encode(), digest_size=32, person=b"shadow-rollout").digest()
 
     def digest(self, purpose: bytes, text: str, size: int) -> bytes:
@@ -33,7 +35,12 @@ class Hasher:
 
     def key(self, source: str, id: str) -> bytes:
         """The 14 bytes that identify an event: its id's, then its source's."""
-        return self.event_id(id) + self.digest(b"source", source, SOURCE_BYTES)
+        found = self._sources.get(source)
+        if found is None:
+            if len(self._sources) >= MOST_SOURCES:
+                self._sources.clear()
+            found = self._sources[source] = self.digest(b"source", source, SOURCE_BYTES)
+        return self.event_id(id) + found
 
     def unit(self, unit: str) -> int:
         """The 64-bit number that stands for a unit."""
@@ -45,7 +52,7 @@ class Hasher:
 
     def sampled(self, unit: str, percent: float) -> bool:
         """Whether a unit is in a sample of `percent`; a larger percent keeps all that a smaller one took."""
-        return self.fraction(b"sample", unit) * 100.0 < percent
+        return percent >= 100.0 or self.fraction(b"sample", unit) * 100.0 < percent
 
 
 def shard_of(key: bytes, shards: int) -> int:

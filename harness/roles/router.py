@@ -23,6 +23,21 @@ HEARTBEAT = 500_000  # microseconds between heartbeats
 GRACE = 5_000_000  # a source that is silent for so long lets time run on
 
 
+class _Reading:
+    """A source's state while a batch of it is read."""
+
+    __slots__ = ("arrived", "overrun", "position", "read", "unsampled")
+
+    def __init__(self, taken: Taken) -> None:
+        self.position, self.arrived, self.read = taken.position, taken.arrived, taken.read
+        self.unsampled, self.overrun = taken.unsampled, taken.overrun
+
+    def taken(self) -> Taken:
+        return Taken(
+            position=self.position, arrived=self.arrived, read=self.read, unsampled=self.unsampled, overrun=self.overrun
+        )  # fmt: skip
+
+
 class Router:
     """One rollout's router.
 
@@ -80,51 +95,59 @@ class Router:
             return []
 
     def _take(self, source: str, records: Sequence[Record], now: int) -> None:
-        before = taken = self._taken[source]
-        shards: dict[int, list[Entry]] = {}
+        before = self._taken[source]
+        read = _Reading(before)
+        take = self._event if source.startswith("events/") else self._outcome
+        n_shards = self.topology.shards
+        shards: list[list[Entry]] = [[] for _ in range(n_shards)]
         for record in records:
-            if record.position <= taken.position:  # read again after an overrun
+            if record.position <= read.position:  # read again after an overrun
                 continue
-            taken, entry = (self._event if source.startswith("events/") else self._outcome)(record, taken)
-            taken = replace(taken, position=record.position)
+            read.position = record.position
+            entry = take(record, read)
             if entry is not None:
                 key = entry.key if isinstance(entry, Event | Outcome) else self._hasher.event_id(f"{source}@{record.position}")
-                shards.setdefault(shard_of(key, self.topology.shards), []).append(entry)
-        for shard in range(self.topology.shards):
-            frames = self._frames(source, shards.get(shard, []), sent=now, upto=taken.arrived)
+                shards[shard_of(key, n_shards)].append(entry)
+        for shard, entries in enumerate(shards):
+            frames = self._frames(source, entries, sent=now, upto=read.arrived)
             self._bus.append(self.topology.mirror(shard), [self._codec.encode_frame(frame) for frame in frames])
-        self._save(source, taken, before)
+        self._save(source, read.taken(), before)
 
     def _save(self, source: str, taken: Taken, before: Taken) -> None:
         self._intake.save(source, taken, after=before)
         self._taken[source] = taken
 
-    def _event(self, record: Record, taken: Taken) -> tuple[Taken, Entry | None]:
+    def _event(self, record: Record, read: _Reading) -> Entry | None:
         try:
             document = self._codec.json(record.value)
         except RecordError as error:
-            return replace(taken, read=taken.read + 1), Invalid(position=record.position, reason=str(error))
+            read.read += 1
+            return Invalid(position=record.position, reason=str(error))
         until = watermark(document)
         if until is not None:
-            return replace(taken, arrived=max(taken.arrived, until)), None
+            read.arrived = max(read.arrived, until)
+            return None
+        read.read += 1
         entry, unit, stated = self._read.event(document, position=record.position, payload=record.value)
-        taken = replace(taken, read=taken.read + 1)
         if isinstance(entry, Invalid):
-            return taken, entry
+            return entry
         if not self._hasher.sampled(unit, self.rollout.sample_percent):
-            return replace(taken, unsampled=taken.unsampled + 1), None
+            read.unsampled += 1
+            return None
         bound = stated if stated is not None else record.time
-        arrived = max(bound if self._trust_stated else min(bound, record.time), taken.arrived + 1)
-        return replace(taken, arrived=arrived), replace(entry, arrived=arrived)
+        read.arrived = max(bound if self._trust_stated else min(bound, record.time), read.arrived + 1)
+        return entry._replace(arrived=read.arrived)
 
-    def _outcome(self, record: Record, taken: Taken) -> tuple[Taken, Entry | None]:
+    def _outcome(self, record: Record, read: _Reading) -> Entry | None:
         try:
             document = self._codec.json(record.value)
         except RecordError as error:
-            return replace(taken, read=taken.read + 1), InvalidOutcome(position=record.position, reason=str(error))
+            read.read += 1
+            return InvalidOutcome(position=record.position, reason=str(error))
         if watermark(document) is not None:
-            return taken, None
-        return replace(taken, read=taken.read + 1), self._read.outcome(document, position=record.position, time=record.time)
+            return None
+        read.read += 1
+        return self._read.outcome(document, position=record.position, time=record.time)
 
     def _frames(self, source: str, entries: Sequence[Entry], *, sent: int, upto: int) -> list[Frame]:
         """Entries cut into frames; at least one, so that every shard hears how far this source has come."""

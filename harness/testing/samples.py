@@ -70,12 +70,12 @@ def key(id: str, source: str = "here") -> bytes:
 
 def event(
     position: int, id: str, *, source: str = "here", arrived: int | None = None, region: str = "SE", gender: str = "female",
-    action: str | None = None,
+    action: str | None = None, payload: bytes = b'{"id": "x"}',
 ) -> Event:  # fmt: skip
     """An event; arrives `position` seconds after START unless said otherwise."""
     return Event(
         position=position, key=key(id, source), unit=_HASHER.unit(id), id=id, segments=(region, gender), decisions=(action,),
-        arrived=START + position * SECOND if arrived is None else arrived, payload=b'{"id": "' + id.encode() + b'"}',
+        arrived=START + position * SECOND if arrived is None else arrived, payload=payload,
     )  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def answer(id: str, *, source: str = "here", status: str = ANSWERED, age: float 
     return Answer(key=key(id, source), status=status, outputs=outputs, latency_ms=12.5 if status == ANSWERED else None)
 
 
-def outcome(position: int, id: str, *, time: int | None = None, number: int = 0, age: float | None = 17.0) -> Outcome:
+def outcome(position: int, id: str, *, time: int | None = None, number: int = 0, age: float | bool | None = 17.0) -> Outcome:
     """What was learnt of an event; at `position` seconds after START unless said otherwise."""
     found = START + position * SECOND if time is None else time
     return Outcome(position=position, key=key(id)[:10], time=found, number=number, truths=(age, None), propensity=0.5)

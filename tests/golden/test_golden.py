@@ -24,7 +24,7 @@ FOLDER = Path(__file__).parent
 NOW = samples.START
 TRUTHS = (17.5, True)
 
-EVENT = samples.event(1 << 60, "e1", arrived=NOW, region="\u00c5land", action="check")
+EVENT = samples.event(1, "e1", arrived=NOW, region="\u00c5land", action="check")
 OUTCOME = Outcome(position=3, key=samples.key("e1")[:10], time=NOW, number=(1 << 63) - 1, truths=TRUTHS, propensity=0.25)
 UNKNOWN = Outcome(position=4, key=samples.key("e2")[:10], time=NOW, number=0, truths=(None, False))
 ANSWERS = (

@@ -24,7 +24,7 @@ def head(version: int, **changes: object) -> Head:
 
 def opened(ordinal: int, **changes: object) -> Open:
     """An open event without its payload."""
-    event = replace(samples.event(ordinal, f"e{ordinal}"), payload=b"")
+    event = samples.event(ordinal, f"e{ordinal}", payload=b"")
     return replace(Open(ordinal=ordinal, event=event, mirror=7, sent=9), **changes)  # type: ignore[arg-type]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from harness.core.events import Invalid, InvalidOutcome
@@ -185,15 +183,15 @@ def test_the_last_outcome_by_time_counts_whatever_order_they_come_in(order, n_be
     """A reviewer corrects a label: the newest finding counts, ties go to the higher number, and each after the first is `revised`."""
     shard = Shard()
     outcomes = [
-        outcome(10, "a", time=START + 1, number=5, age=10.0),
-        outcome(10, "a", time=START + 2, number=1, age=11.0),
-        outcome(10, "a", time=START + 2, number=2, age=12.0),
+        {"time": START + 1, "number": 5, "age": 10.0},
+        {"time": START + 2, "number": 1, "age": 11.0},
+        {"time": START + 2, "number": 2, "age": 12.0},
     ]
     shard.read(event(1, "a"))
     for n, index in enumerate(order):
         if n == n_before:
             shard.pair("a")
-        shard.read(replace(outcomes[index], position=n), source="outcomes/0")
+        shard.read(outcome(n, "a", **outcomes[index]), source="outcomes/0")
     if n_before == 3:
         shard.pair("a")
     assert (shard.row(0)["truth.age"], shard.counts.joined, shard.counts.revised) == (12.0, 1, 2)
