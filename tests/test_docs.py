@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import json
+import math
 import re
 import subprocess
 import sys
@@ -13,11 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import typer
 import yaml
 from jsonschema import Draft202012Validator
 
+from analysis.sequential.designs import Question, design
 from analysis.types import Reason
 from harness import config
 from harness.cli.app import app
@@ -161,6 +164,22 @@ def test_every_field_of_a_verdict_is_explained(replayed):
     verdict = json.loads((folder / "out" / "verdict.json").read_text())
     fields = {*verdict, *verdict["counts"], *verdict["outcomes"], *verdict["watermark"], *verdict["gates"][0]}
     assert [field for field in sorted(fields) if f"`{field}`" not in text("verdict.md")] == []
+
+
+def test_the_numbers_of_units_in_the_page_are_what_gates_need():
+    """Readers plan with them: without one event, how many units until a rate passes at alpha 0.05."""
+    found = re.findall(r"`below: ([\d.]+)`[^`;]*?after (\d+)", text("verdict.md"))
+    assert len(found) == 2
+    for limit, units in found:
+        process = design(Question(kind="rate", low=0.0, high=1.0, word="below", limit=float(limit)))
+        evidence = process.log_e_pass(np.array([[int(units) - 1, 0], [int(units), 0]]), np.array([0.0, 1.0]))
+        assert evidence[0] < math.log(20) <= evidence[1]
+
+
+def test_a_command_said_to_be_missing_is_missing():
+    """The list of what is not there yet is the first thing that gets out of date."""
+    listed = (ROOT / "README.md").read_text().partition("## What is not there yet")[2].partition("\n## ")[0]
+    assert {name for name in commands() if f"`shadow {name}`" in listed} == set()
 
 
 # ------------------------------------------------------------------------------------------------------------------ names and links
