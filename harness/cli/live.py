@@ -15,7 +15,7 @@ import structlog
 from harness.adapters import parquet
 from harness.cli import printing
 from harness.cli.logs import log_to_stderr
-from harness.cli.stores import place, wire
+from harness.cli.stores import Place, place, wire
 from harness.commands import decide as deciding
 from harness.commands import registry
 from harness.commands.health import Beat
@@ -61,7 +61,7 @@ def up(rollout: Rollout, config_file: Path, where: Where, *, shards: int | None,
         supervisor.start()
         printing.note(f"rollout {rollout.name} runs ({', '.join(names)}). Ctrl-C stops it; the same command goes on.")
         try:
-            _watch(supervisor, wiring, stopped, as_json)
+            _watch(supervisor, wiring, there, stopped, as_json)
         finally:
             supervisor.stop(timeout_s=STOP_S)
     return 0
@@ -83,8 +83,8 @@ def say(event: str, fields: Mapping[str, object]) -> None:
     structlog.get_logger().info(event, **fields)
 
 
-def _watch(supervisor: Supervisor, wiring: Wiring, stopped: Callable[[], bool], as_json: bool) -> None:
-    """Keeps the roles running until told to stop; prints a line when the counts or the verdict have changed."""
+def _watch(supervisor: Supervisor, wiring: Wiring, there: Place, stopped: Callable[[], bool], as_json: bool) -> None:
+    """Keeps the roles and a private server running until told to stop; prints a line when the counts or the verdict have changed."""
     shown, watched = "", wiring.watched()
     while not stopped():
         until = time.monotonic() + LOOK_S
@@ -92,6 +92,8 @@ def _watch(supervisor: Supervisor, wiring: Wiring, stopped: Callable[[], bool], 
         try:
             document = status_document(watched)
         except Unavailable:
+            if there.revive():
+                printing.note("the private redis-server had ended and was started again; nothing that it acknowledged is lost")
             continue
         line = status_line(document)
         if line != shown:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,15 @@ DATA = Path("shadow-data")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Addresses of bus and store; private: they are the embedded Redis of a data folder."""
+    """Addresses of bus and store; private: they are the embedded Redis of a data folder.
+
+    revive: starts the private server again if it has ended, and says whether it had. Raises UsageError when it cannot be had again.
+    """
 
     bus: str
     store: str
     private: bool
+    revive: Callable[[], bool] = lambda: False
 
 
 @contextmanager
@@ -34,12 +38,22 @@ def place(*, bus: str | None, store: str | None, data: Path, create: bool) -> It
         return
     if not create and not data.is_dir():
         raise UsageError(f"{data}: no such data folder; name it with --data, or a running store with --store")
-    server = EmbeddedRedis.start(data, durable=True)
+    servers = [EmbeddedRedis.start(data, durable=True)]
+    url = servers[0].url
+
+    def revive() -> bool:
+        found = EmbeddedRedis.start(data, durable=True)
+        if not found.adopted:
+            servers.append(found)
+        if found.url != url:  # roles know the old one
+            raise UsageError(f"{data}: the private redis-server has ended; start again: nothing that it acknowledged is lost")
+        return not found.adopted
+
     try:
-        yield Place(bus=server.url, store=server.url, private=True)
+        yield Place(bus=url, store=url, private=True, revive=revive)
     finally:
-        if not server.adopted:
-            server.stop()
+        if not servers[-1].adopted:
+            servers[-1].stop()
 
 
 def wire(name: str | None, where: Place) -> Wiring:
