@@ -21,7 +21,20 @@ import redis
 START_S, FINISH_S = 60.0, 90.0
 TICK_S = 0.05
 ROLES = ("router", "lane:incumbent", "lane:challenger", "joiner", "analyst")
-COUNTED = ("verdict", "reasons", "counts", "lanes", "versions", "outcomes", "gates", "flips", "config_sha256", "code_version", "as_of", "expires")
+COUNTED = (
+    "verdict",
+    "reasons",
+    "counts",
+    "lanes",
+    "versions",
+    "outcomes",
+    "gates",
+    "flips",
+    "config_sha256",
+    "code_version",
+    "as_of",
+    "expires",
+)
 
 
 def until(condition: Callable[[], bool], timeout_s: float, why: Callable[[], object]) -> None:
@@ -63,7 +76,7 @@ class Up:
         command = [sys.executable, "-m", "harness", "up", str(self.stream.config), *map(str, self._options)]
         with (self.data / "out").open("a") as out, (self.data / "err").open("a") as err:
             self.process = subprocess.Popen(command, stdout=out, stderr=err, text=True, **self._spawn)
-        until(lambda: self.ended or set(self.pids()) == self.roles, START_S, self.words)
+        until(lambda: self.ended or set(self.pids()) >= self.roles, START_S, self.words)
         if self.ended:
             raise AssertionError(f"up ended with {self.process.returncode}: {self.words()}")
         return self

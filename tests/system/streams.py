@@ -94,7 +94,9 @@ def build(folder: Path, *, seed: int, n_events: int, **changes: Any) -> Stream:
     _write(folder / "events.jsonl", (line for _, line, _ in events))
     _write(folder / "outcomes.jsonl", (line for _, line in outcomes))
     (folder / "rollout.yaml").write_text(yaml.safe_dump({**CONFIG, **changes}, sort_keys=False))
-    timed = [(when, 0, n, line) for n, (when, line, _) in enumerate(events)] + [(when, 1, n, line) for n, (when, line) in enumerate(outcomes)]
+    timed = [(when, 0, n, line) for n, (when, line, _) in enumerate(events)] + [
+        (when, 1, n, line) for n, (when, line) in enumerate(outcomes)
+    ]
     topics = (CONFIG["events"]["topic"], CONFIG["outcomes"]["topic"])
     return Stream(
         folder=folder, config=folder / "rollout.yaml", events=folder / "events.jsonl", outcomes=folder / "outcomes.jsonl",
@@ -114,8 +116,8 @@ def _events(rng: random.Random, people: dict[str, float], n_events: int) -> Iter
     for n in range(n_events):
         when = START + SPAN * (n / n_events)
         event = {
-            "specversion": "1.0", "id": f"{MARKER}-e{n}", "source": rng.choice(("/web", "/app")), "type": "selfie", "subject": rng.choice(names),
-            "time": stated(when - timedelta(seconds=rng.uniform(0, 3600))), "recordedtime": stated(when),
+            "specversion": "1.0", "id": f"{MARKER}-e{n}", "source": rng.choice(("/web", "/app")), "type": "selfie",
+            "subject": rng.choice(names), "time": stated(when - timedelta(seconds=rng.uniform(0, 3600))), "recordedtime": stated(when),
             "data": {"region": rng.choice((*REGIONS, MARKER, 7, None)), "note": f"{MARKER}-payload-{n}"},
         }  # fmt: skip
         kind = rng.random()
@@ -138,9 +140,11 @@ def _bad_event(rng: random.Random, event: dict[str, Any]) -> bytes:
     """A line that is no event, in one of the ways production finds."""
     good = json.dumps(event).encode()
     return rng.choice((
-        b"\xff\xfe\x00" + MARKER.encode(), good[: len(good) // 2], good.replace(b'"', b"'"), b"null", b"[" + good + b"]", b"{}", b'"' + MARKER.encode() + b'"',
+        b"\xff\xfe\x00" + MARKER.encode(), good[: len(good) // 2], good.replace(b'"', b"'"), b"null", b"[" + good + b"]", b"{}",
+        b'"' + MARKER.encode() + b'"',
         json.dumps({k: v for k, v in event.items() if k != "id"}).encode(), json.dumps({**event, "id": 7}).encode(),
-        json.dumps({**event, "id": ""}).encode(), json.dumps({**event, "source": None}).encode(), json.dumps({**event, "time": "yesterday"}).encode(),
+        json.dumps({**event, "id": ""}).encode(), json.dumps({**event, "source": None}).encode(),
+        json.dumps({**event, "time": "yesterday"}).encode(),
         json.dumps({**event, "recordedtime": 12}).encode(), json.dumps({**event, "specversion": 1.0}).encode(),
         json.dumps({**event, "data": {"x": float("nan")}}).encode(), good + good,
     ))  # fmt: skip

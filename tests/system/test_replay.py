@@ -182,7 +182,9 @@ def _folder(stream: Any, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("option", ["--events", "--outcomes"])
-@pytest.mark.parametrize("make", [lambda _, folder: folder / "absent.jsonl", _folder, _truncated, _not_packed], ids=["absent", "folder", "half", "plain"])
+@pytest.mark.parametrize(
+    "make", [lambda _, folder: folder / "absent.jsonl", _folder, _truncated, _not_packed], ids=["absent", "folder", "half", "plain"]
+)
 def test_a_file_that_cannot_be_read_is_named_and_is_wrong_use(
     option: str, make: Callable[[Any, Path], Path], shadow: Shadow, small_stream: Any, tmp_path: Path
 ):
