@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from harness.adapters import parquet
+from harness.api import address
 from harness.cli import printing
 from harness.cli.logs import log_to_stderr
 from harness.cli.stores import Place, place, wire
@@ -29,6 +30,7 @@ from harness.pages.report import render
 from harness.supervisor import Supervisor
 from harness.wiring import Wiring, create, open_directory, open_presence
 
+API = "api"
 STOP_S = 15.0
 LOOK_S = 1.0
 
@@ -50,16 +52,26 @@ def stop_signals() -> Callable[[], bool]:
 
 
 # ------------------------------------------------------------------------------------------------------------------------ running
-def up(rollout: Rollout, config_file: Path, where: Where, *, shards: int | None, roles: str | None, as_json: bool) -> int:
-    """Creates the rollout or goes on with it, and runs its roles until a signal comes; returns the exit code."""
+def up(
+    rollout: Rollout, config_file: Path, where: Where, *, shards: int | None, roles: str | None, listen: str, as_json: bool
+) -> int:
+    """Creates the rollout or goes on with it, and runs its roles until a signal comes; returns the exit code.
+
+    listen: where the role `api` listens; empty: it is left out.
+    """
     stopped = stop_signals()
     log_to_stderr()
     with place(bus=where.bus, store=where.store, data=where.data, create=True) as there:
         wiring = create(rollout, there.bus, there.store, shards=shards)
-        names = chosen_roles(wiring, roles)
-        supervisor = Supervisor(wiring.commands(config_file, names), folder=where.data, on_event=say)
+        names = chosen_roles(wiring, roles, listen)
+        listen = address.free(listen) if API in names else ""
+        commands = wiring.commands(config_file, names)
+        if listen:
+            commands[API] += ["--listen", listen]
+        supervisor = Supervisor(commands, folder=where.data, on_event=say)
         supervisor.start()
-        printing.note(f"rollout {rollout.name} runs ({', '.join(names)}). Ctrl-C stops it; the same command goes on.")
+        asked = f" http://{listen} answers." if listen else ""
+        printing.note(f"rollout {rollout.name} runs ({', '.join(names)}).{asked} Ctrl-C stops it; the same command goes on.")
         try:
             _watch(supervisor, wiring, there, stopped, as_json)
         finally:
@@ -67,9 +79,9 @@ def up(rollout: Rollout, config_file: Path, where: Where, *, shards: int | None,
     return 0
 
 
-def chosen_roles(wiring: Wiring, roles: str | None) -> tuple[str, ...]:
-    """The roles named by `--roles`, all without it. Raises UsageError for a name that is none."""
-    known = wiring.role_names()
+def chosen_roles(wiring: Wiring, roles: str | None, listen: str) -> tuple[str, ...]:
+    """The roles named by `--roles`, all without it; `api` only with an address. Raises UsageError for a name that is none."""
+    known = (*wiring.role_names(), API) if listen else wiring.role_names()
     if roles is None:
         return known
     names = tuple(dict.fromkeys(part.strip() for part in roles.split(",") if part.strip()))
@@ -104,10 +116,16 @@ def _watch(supervisor: Supervisor, wiring: Wiring, there: Place, stopped: Callab
                 printing.note(line)
 
 
-def role(name: str, rollout: Rollout, *, bus: str, store: str, shards: int) -> None:
+def role(name: str, rollout: Rollout, *, bus: str, store: str, shards: int, listen: str) -> None:
     """Runs one role in this process until a signal comes."""
     stopped = stop_signals()
     log_to_stderr()
+    if name == API:
+        from harness.api.server import serve
+        from harness.api.service import Service
+
+        serve(Service(bus=bus, store=store, topic=rollout.events.topic), listen, rollout=rollout.name, stopped=stopped)
+        return
     worker = f"{socket.gethostname()}:{os.getpid()}"
     wirings: list[Wiring] = []
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from analysis.evidence import Evidence, Plan, combine
 from analysis.types import InputError, PairTable
 from harness.core.accounting import Counts
-from harness.core.pairing import NEVER, Snapshot
+from harness.core.pairing import Snapshot
 from harness.core.reading import timestamp
 from harness.core.rollout import Rollout
 from harness.core.table import TableBuilder, flips
@@ -124,7 +124,7 @@ class Analyst:
         """
         snapshots = [log.snapshot() for log in self._pair_logs]
         low = min(snapshot.head.watermark for snapshot in snapshots)
-        look = low // self._grid * self._grid if low > NEVER else -1
+        look = low // self._grid * self._grid if low > 0 else -1  # 0: no source has had an event yet
         late = sum(snapshot.head.late_labels for snapshot in snapshots)
         if late != self._late_labels and self._late_labels >= 0:
             self._evidence[True] = Evidence(self._plan, True)
@@ -216,7 +216,7 @@ class Analyst:
         """How far the shards are resolved: a record time, and the events resolved in each. Positions of the bus are left out: they are
         not the same in two replays."""
         low = min(snapshot.head.watermark for snapshot in snapshots)
-        return {"resolved": timestamp(low) if low > NEVER else None, "shards": [s.head.resolved for s in snapshots]}
+        return {"resolved": timestamp(low) if low > 0 else None, "shards": [s.head.resolved for s in snapshots]}
 
     def _labelled_wait(self) -> str | None:
         """Until when labels of events already seen may still come, in words."""
