@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from harness import config
+from harness.api import address
 from harness.cli import demo, live, printing, replaying
 from harness.cli.stores import DATA
 
@@ -57,10 +58,14 @@ def up(
     data: Data = DATA,
     shards: Annotated[int | None, typer.Option(help="Shards, fixed when the rollout is created.", min=1, max=256, show_default="1")] = None,
     roles: Annotated[str | None, typer.Option(help="Comma-separated, as in router,lane:challenger.", show_default="all")] = None,
+    listen: Annotated[
+        str, typer.Option(help="Where the HTTP API listens: HOST:PORT, port 0 for a free one, '' for no API.")
+    ] = address.DEFAULT,
     json: Json = False,
 ) -> None:
-    """Run a rollout: router, lanes, joiner and analyst, a supervised process each. Ctrl-C stops it; start it again and it goes on."""
-    raise typer.Exit(live.up(config.load(config_file), config_file, live.Where(bus, store, data), shards=shards, roles=roles, as_json=json))
+    """Run a rollout: router, lanes, joiner, analyst and api, a supervised process each. Ctrl-C stops it; start it again and it goes on."""
+    where = live.Where(bus, store, data)
+    raise typer.Exit(live.up(config.load(config_file), config_file, where, shards=shards, roles=roles, listen=listen, as_json=json))
 
 
 @app.command(hidden=True)
@@ -70,9 +75,10 @@ def role(
     bus: Annotated[str, typer.Option()],
     store: Annotated[str, typer.Option()],
     shards: Annotated[int, typer.Option()],
+    listen: Annotated[str, typer.Option()] = address.DEFAULT,
 ) -> None:
     """Run one role in this process. `shadow up` starts these."""
-    live.role(name, config.load(config_file), bus=bus, store=store, shards=shards)
+    live.role(name, config.load(config_file), bus=bus, store=store, shards=shards, listen=listen)
 
 
 @app.command()
