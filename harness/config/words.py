@@ -181,7 +181,9 @@ class ModelWords(Words):
     uri: Text = Field(examples=["python:package.module:function", "oip+http://host:8000/v2/models/age", "recorded:answers.jsonl"])
     timeout: LongerThanZero | None = None
     concurrency: Annotated[int, Field(ge=1, le=4_096)] = 1
-    batch: Annotated[int, Field(ge=1, le=65_536)] = 64
+    batch: Annotated[int, Field(ge=1, le=65_536)] | None = Field(
+        None, description="most events in one call; without it 1 for servers, 64 for what runs on this machine"
+    )
 
 
 class ReplicaWords(Words):

@@ -1,8 +1,13 @@
-"""A lane: an independent reader of the mirror that calls one model and appends its answers. Its lag is its queue."""
+"""A lane: an independent reader of the mirror that calls one model and appends its answers. Its lag is its queue: it holds no more than
+one read, and what it cannot ask in time is answered `shed` without a call. Calls run in a bounded pool of threads.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from harness.core.errors import Overrun
@@ -16,7 +21,18 @@ from harness.ports.codec import Codec
 from harness.ports.model import Call, ModelPort, Reply
 from harness.roles.topology import Topology
 
-READ_FRAMES = 16
+READ_FRAMES, MOST_FRAMES = 16, 64  # in one read: fewest allowed, and most for a lane of many calls at once
+SHED = Reply(status="shed")
+
+_Said = tuple[Answer, str | None]  # an answer, and the model's version
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """An event to call the model for, and when its frame was sent."""
+
+    event: Event
+    sent: int
 
 
 class Lane:
@@ -32,6 +48,9 @@ class Lane:
         self._shard_of: dict[Partition, int] = {}
         self._reader = bus.reader({})
         self._window = int(rollout.window_s * 1e6)
+        self._limit = min(max(READ_FRAMES, self._spec.concurrency), MOST_FRAMES)  # at low rates a frame may hold one event
+        several = self._spec.concurrency > 1
+        self._threads = ThreadPoolExecutor(self._spec.concurrency, thread_name_prefix=f"lane-{lane}") if several else None
         self.hold(range(topology.shards))
 
     def hold(self, shards: Iterable[int]) -> None:
@@ -47,7 +66,7 @@ class Lane:
         calls the model again (the event's id goes along as idempotency key); the first answer wins.
         """
         try:
-            records = self._reader.read(limit=READ_FRAMES, wait_s=wait_s)
+            records = self._reader.read(limit=self._limit, wait_s=wait_s)
         except Overrun:  # the joiner has closed those events without this lane
             for partition in self._shard_of:
                 self._reader.seek(partition, BEFORE_ALL)
@@ -59,39 +78,41 @@ class Lane:
             self._bus.commit(self._group, {record.partition: record.position for record in records})
         return len(records)
 
-    def _asked(self, record: Record) -> tuple[list[Event], bool]:
-        """The events of a frame that this lane is asked about, and whether the frame is too old to be worth a call."""
+    def _asked(self, record: Record) -> list[_Asked]:
+        """The events of a frame that this lane is asked about."""
         frame = self._codec.decode_frame(record.value)
         events = [entry for entry in frame.entries if isinstance(entry, Event)]
         if self._spec.of is not None:
             events = [event for event in events if replicated(event.key, self._spec.percent)]
-        return events, frame.sent + self._window < self._clock.now()
+        return [_Asked(event, frame.sent) for event in events]
 
-    def _answered(self, asked: Sequence[tuple[Record, tuple[list[Event], bool]]]) -> dict[int, list[AnswerFrame]]:
-        """Shard -> answer frames, one for each mirror frame that holds events."""
-        fresh = [event for _, (events, old) in asked for event in events if not old]
-        replies = iter(self._call(fresh))
+    def _answered(self, asked: Sequence[tuple[Record, Sequence[_Asked]]]) -> dict[int, list[AnswerFrame]]:
+        """Shard -> answer frames, one for each mirror frame that holds events, in the order of the mirror."""
+        found = iter(self._called([each for _, events in asked for each in events]))
         frames: dict[int, list[AnswerFrame]] = {}
-        for record, (events, old) in asked:
+        for record, events in asked:
             if not events:
                 continue
-            version = None
-            answers = []
-            for event in events:
-                reply = Reply(status="shed") if old else next(replies)
-                version = reply.version or version
-                answers.append(self._answer(event, reply))
-            frame = AnswerFrame(lane=self.lane, mirror=record.position, answers=tuple(answers), version=version)
+            said = list(islice(found, len(events)))
+            version = next((version for _, version in reversed(said) if version), None)
+            frame = AnswerFrame(lane=self.lane, mirror=record.position, answers=tuple(answer for answer, _ in said), version=version)
             frames.setdefault(self._shard_of[record.partition], []).append(frame)
         return frames
 
-    def _call(self, events: Sequence[Event]) -> list[Reply]:
-        replies: list[Reply] = []
-        for start in range(0, len(events), self._spec.batch):
-            batch = events[start : start + self._spec.batch]
-            calls = [Call(event_id=event.id, event=self._document(event)) for event in batch]
-            replies += self._model.call(calls, timeout_s=self._spec.timeout_s)
-        return replies
+    def _called(self, asked: Sequence[_Asked]) -> list[_Said]:
+        """What one read gave, cut into calls; as many at once as the config allows. The order is that of `asked`."""
+        size = self._spec.events_a_call
+        batches = [asked[start : start + size] for start in range(0, len(asked), size)]
+        found = map(self._call, batches) if self._threads is None else self._threads.map(self._call, batches)
+        return [said for batch in found for said in batch]
+
+    def _call(self, asked: Sequence[_Asked]) -> list[_Said]:
+        """One call. Answers become outputs here, so that a model with long answers fills no memory."""
+        oldest = self._clock.now() - self._window  # events of older frames are closed, or will be before an answer could come
+        calls = [Call(event_id=each.event.id, event=self._document(each.event)) for each in asked if each.sent >= oldest]
+        replies = iter(self._model.call(calls, timeout_s=self._spec.timeout_s) if calls else ())
+        pairs = [(each.event, next(replies) if each.sent >= oldest else SHED) for each in asked]
+        return [(self._answer(event, reply), reply.version) for event, reply in pairs]
 
     def _document(self, event: Event) -> dict[str, Any]:
         found: dict[str, Any] = self._codec.json(event.payload)
@@ -108,6 +129,8 @@ class Lane:
 
     def close(self) -> None:
         """Lets go of the connections and stops the model."""
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
         self._reader.close()
         self._model.close()
 

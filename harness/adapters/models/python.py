@@ -230,11 +230,18 @@ def _encoded(data: object) -> bytes | None:
 class PythonModel:
     """A batch function in child processes. `call` may be used by as many threads as there are `processes`."""
 
-    def __init__(self, target: str, folder: Path, *, processes: int = 1, start_timeout_s: float = START_TIMEOUT_S) -> None:
-        """`target` is package.module:function. Raises UsageError if it is not of that form; nothing is started yet."""
+    def __init__(
+        self, target: str, folder: Path, *, processes: int = 1, start_timeout_s: float = START_TIMEOUT_S, argument: str = "", uri: str = ""
+    ) -> None:
+        """`target` is package.module:function. Raises UsageError if it is not of that form; nothing is started yet.
+
+        With an `argument` the function is called with it once, in the child, and returns the batch function. `uri` is how messages
+        name the model, `python:target` without it.
+        """
         if not _TARGET.fullmatch(target):
             raise UsageError(f"python:{target}: expected python:package.module:function")
-        self._target, self._folder = target, folder
+        self._target, self._argument, self._folder = target, argument, folder
+        self._uri = uri or f"python:{target}"
         # A child dies with the thread that started it (Linux), and threads of a lane come and go: one thread starts them all.
         self._spawner = ThreadPoolExecutor(1, thread_name_prefix="python-model")
         self._workers = [_Worker(self._spawn, start_timeout_s) for _ in range(processes)]
@@ -244,7 +251,7 @@ class PythonModel:
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         paths = list(dict.fromkeys((str(self._folder.resolve()), os.getcwd())))
-        command = [sys.executable, "-P", worker_script.__file__, self._target, str(os.getpid()), *paths]
+        command = [sys.executable, "-P", worker_script.__file__, self._target, self._argument, str(os.getpid()), *paths]
         return self._spawner.submit(
             lambda: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, bufsize=0)
         ).result()
@@ -255,7 +262,7 @@ class PythonModel:
         try:
             worker.start()
         except UsageError as error:
-            raise UsageError(f"python:{self._target}: {error}") from None
+            raise UsageError(f"{self._uri}: {error}") from None
         finally:
             self._idle.put(worker)
         return self

@@ -126,15 +126,15 @@ def _reply(function: Function, request: bytes, seen: set[tuple[str, str]]) -> by
     return _answers(answers)
 
 
-def _load(target: str) -> Function:
-    """The function `package.module:name`. Raises whatever importing it raises."""
+def _load(target: str, argument: str) -> Function:
+    """The function `package.module:name`, or what it makes of an argument. Raises whatever importing and making it raise."""
     module, _, name = target.partition(":")
     found: Any = importlib.import_module(module)
     for part in name.split("."):
         found = getattr(found, part)
     if not callable(found):
         raise TypeError(f"{target} is a {type(found).__name__}, expected a function")
-    function: Function = found
+    function: Function = found(argument) if argument else found
     return function
 
 
@@ -143,9 +143,9 @@ def _send(replies: BinaryIO, number: int, frame: bytes) -> None:
     replies.flush()
 
 
-def _serve(target: str, requests: BinaryIO, replies: BinaryIO) -> None:
+def _serve(target: str, argument: str, requests: BinaryIO, replies: BinaryIO) -> None:
     try:
-        function = _load(target)
+        function = _load(target, argument)
     except Exception as error:
         _send(replies, 0, _encoded({"kind": "failed", "message": f"{type(error).__name__}: {error}"}))
         return
@@ -157,13 +157,15 @@ def _serve(target: str, requests: BinaryIO, replies: BinaryIO) -> None:
         _send(replies, number, _reply(function, requests.read(size), seen))
 
 
-def main(target: str, parent: str, *paths: str) -> None:
-    """Serve `target` until the parent closes our stdin. `paths` come first when modules are looked for."""
+def main(target: str, argument: str, parent: str, *paths: str) -> None:
+    """Serve `target` until the parent closes our stdin; with an `argument`, what `target(argument)` returns. `paths` come first when
+    modules are looked for.
+    """
     _end_with(int(parent))
     requests, replies = _private_pipes()
     sys.path[:0] = paths
     try:
-        _serve(target, requests, replies)
+        _serve(target, argument, requests, replies)
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
     except BrokenPipeError:

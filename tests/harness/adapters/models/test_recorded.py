@@ -136,11 +136,10 @@ def test_a_pointer_that_is_none_is_refused_at_the_start() -> None:
         open_model(Model(lane="incumbent", uri="recorded:event:score"), folder=Path())
 
 
-@pytest.mark.parametrize("uri", ["http://m:80/score", "oip+http://m/v2/models/age", "onnx:m.onnx", "mlflow:models:/age@champion"])
-def test_schemes_of_later_versions_say_so(uri: str) -> None:
+def test_a_scheme_of_a_later_version_says_so() -> None:
     """The config is right, the version is not."""
     with pytest.raises(UsageError, match=r"^models\.challenger\.uri: .*is not available in this version"):
-        open_model(Model(lane="challenger", uri=uri), folder=Path())
+        open_model(Model(lane="challenger", uri="mlflow:models:/age@champion"), folder=Path())
 
 
 @pytest.mark.parametrize("uri", ["", "age", "ftp://x", "python:age", "python:age:", "python:os.path:join;x", "python:a-b:c"])
