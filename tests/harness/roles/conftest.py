@@ -1,0 +1,227 @@
+"""A whole rollout on the in-memory doubles: every role, time moved by hand, and a crash wherever a role calls outside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness import config
+from harness.adapters.codec import MsgpackCodec
+from harness.commands.replay import whole_table
+from harness.core.reading import timestamp
+from harness.core.rollout import Rollout
+from harness.core.table import RowLayout
+from harness.ports.clock import ManualClock
+from harness.ports.model import Call, Reply
+from harness.roles import topology
+from harness.roles.analyst import Analyst
+from harness.roles.joiner import Joiner
+from harness.roles.lane import Lane
+from harness.roles.router import Router
+from harness.testing.doubles import MemoryBus, MemoryIntake, MemoryLedger, MemoryPairLog
+
+START = 1_767_571_200_000_000  # 2026-01-05, microseconds
+SECOND = 1_000_000
+HOUR = 3_600 * SECOND
+CONFIG: dict[str, Any] = {
+    "rollout": "small",
+    "events": {"topic": "small.events", "unit": "subject", "segments": {"region": "/region"}},
+    "models": {"incumbent": {"uri": "recorded:event:/old"}, "challenger": {"uri": "recorded:event:/new"}},
+    "outputs": {"age": {"type": "number", "range": [0, 120], "incumbent": {"field": "/age"}, "challenger": {"field": "/age"}}},
+    "policies": {"adult": {"output": "age", "at_least": 18}},
+    "harms": {"minor_let_in": {"policy": "adult", "truth": False, "decision": True}},
+    "outcomes": {"topic": "small.outcomes", "event": "/event_id", "truth": {"age": "/age"}, "matures": "2h"},
+    "sample": {"percent": 100},
+    "pairing": {"window": "30s"},
+    "looks": "1h",
+    "gates": [
+        {"name": "minors", "metric": {"harm": "minor_let_in"}, "worse_by_at_most": 0.1, "each": ["region"]},
+        {"name": "flips", "metric": {"flip": "adult"}, "below": 0.9},
+        {"name": "answers", "metric": {"missing": "challenger"}, "below": 0.9},
+    ],
+    "stages": [{"shadow": {"percent": 100}}],
+}  # fmt: skip
+
+
+class Crash(BaseException):
+    """The process is gone: nothing in the product may catch it."""
+
+
+class CrashOnce:
+    """Counts the calls that go outside through `around`, and crashes at one of them: before it happens, or after (its reply is lost)."""
+
+    def __init__(self, at: int = 0, *, after: bool = False) -> None:
+        self._at, self._after, self.n_calls, self.crashed = at, after, 0, False
+
+    def around(self, port: Any) -> Any:
+        """The port, with its calls counted."""
+        return _Counted(port, self)
+
+    def call(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        self.n_calls += 1
+        now = self.n_calls == self._at
+        self.crashed |= now
+        if now and not self._after:
+            raise Crash
+        found = function(*args, **kwargs)
+        if now:
+            raise Crash
+        return found
+
+
+class _Counted:
+    def __init__(self, port: Any, nemesis: CrashOnce) -> None:
+        self._port, self._nemesis = port, nemesis
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._port, name)
+        if not callable(found):
+            return found
+        if name == "reader":  # what a reader reads is outside too
+            return lambda *args: _Counted(found(*args), self._nemesis)
+        return lambda *args, **kwargs: self._nemesis.call(found, args, kwargs)
+
+
+class InEvent:
+    """A model that says what stands in the event; `calls` keeps the ids it was asked."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self.calls = name, []
+
+    def call(self, calls: Sequence[Call], *, timeout_s: float) -> Sequence[Reply]:
+        """An answer, or the reason that the event names."""
+        self.calls += [call.event_id for call in calls]
+        found = [call.data.get(self._name) for call in calls]
+        return [
+            Reply(status=said) if isinstance(said, str) else Reply(status="answered", answer={"age": said}, latency_ms=5.0) for said in found
+        ]
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+class Crew:
+    """One rollout, its stores and its roles. `nemesis` stands between one role and its ports."""
+
+    def __init__(self, *, shards: int = 2, role: str = "", nemesis: CrashOnce | None = None, **changes: Any) -> None:
+        self.rollout: Rollout = config.parse({**CONFIG, **changes}, source="test", folder=Path())
+        self.clock, self.codec = ManualClock(START), MsgpackCodec()
+        self.bus, self.intake, self.ledger = MemoryBus(self.clock), MemoryIntake(), MemoryLedger()
+        self.topology = topology.create(self.rollout, shards, self.bus)
+        self.logs = [MemoryPairLog(RowLayout(self.rollout)) for _ in range(shards)]
+        self.models = {lane: InEvent(name) for lane, name in (("incumbent", "old"), ("challenger", "new"))}
+        self.silent: set[str] = set()
+        self.n_crashes = 0
+        self._role, self._nemesis = role, nemesis
+        self._made: dict[str, Any] = {}
+        self._n = 0
+
+    # ------------------------------------------------------------------------------------------------------------------- roles
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every role, in the order in which they are stepped."""
+        return ("router", "lane:incumbent", "lane:challenger", *(f"joiner:{n}" for n in range(len(self.logs))), "analyst")
+
+    def make(self, name: str) -> Any:
+        """A new worker of a role, made from what is stored."""
+        kind, _, part = name.partition(":")
+
+        def port(found: Any) -> Any:
+            return self._nemesis.around(found) if self._nemesis is not None and kind == self._role.partition(":")[0] else found
+
+        common = {"codec": self.codec, "clock": self.clock, "bus": port(self.bus)}
+        if kind == "router":
+            return Router(self.rollout, self.topology, intake=port(self.intake), **common)
+        if kind == "lane":
+            return Lane(part, self.rollout, self.topology, model=port(self.models[part]), **common)
+        if kind == "joiner":
+            return Joiner(self.rollout, self.topology, int(part), pair_log=port(self.logs[int(part)]), **common)
+        return Analyst(
+            self.rollout, self.topology, pair_logs=[port(log) for log in self.logs], intake=port(self.intake), ledger=port(self.ledger),
+            clock=self.clock, code_version="1",
+        )  # fmt: skip
+
+    def step(self, name: str) -> int:
+        """One step of a role; one that crashes is made anew, and this step has done nothing."""
+        try:
+            if name not in self._made:
+                self._made[name] = self.make(name)
+            return self._made[name].step() or 0
+        except Crash:
+            self.n_crashes += 1
+            self._made.pop(name, None)
+            return 1
+
+    def settle(self) -> None:
+        """Steps everybody until nobody finds anything."""
+        while sum(self.step(name) for name in self.names if name not in self.silent):
+            pass
+
+    # -------------------------------------------------------------------------------------------------------------------- input
+    def event(self, id: str, at: int, *, old: object = 20.0, new: object = 20.0, **changes: Any) -> bytes:
+        """An event that arrives `at` microseconds after START."""
+        when = timestamp(START + at)
+        record = {
+            "specversion": "1.0", "id": id, "source": "/s", "type": "t", "subject": f"unit of {id}", "time": when,
+            "data": {"old": old, "new": new, "region": "SE"}, **changes,
+        }  # fmt: skip
+        return json.dumps(record).encode()
+
+    def label(self, id: str, at: int, age: object) -> bytes:
+        """What is learnt of an event `at` microseconds after START."""
+        self._n += 1
+        record = {
+            "specversion": "1.0", "id": f"o{self._n}", "source": "/l", "type": "t", "time": timestamp(START + at),
+            "data": {"event_id": id, "age": age},
+        }  # fmt: skip
+        return json.dumps(record).encode()
+
+    def mark(self, at: int) -> bytes:
+        """No more comes that is older than this."""
+        record = {"specversion": "1.0", "id": "m", "source": "/s", "type": "io.shadow-harness.watermark", "time": timestamp(START + at)}
+        return json.dumps(record).encode()
+
+    def send(self, source: str, records: Iterable[bytes]) -> None:
+        """Appends records to the events or the outcomes topic."""
+        self.bus.append(self.topology.sources[f"{source}/0"], list(records))
+
+    # ------------------------------------------------------------------------------------------------------------------ results
+    def frames(self, shard: int = 0) -> list[Any]:
+        """All mirror frames of a shard."""
+        return [self.codec.decode_frame(record.value) for record in self.bus.after(self.topology.mirror(shard), -1, 10_000)]
+
+    def verdict(self) -> dict[str, Any]:
+        """The verdict of a fresh look."""
+        found: dict[str, Any] = self.make("analyst").publish() if "analyst" in self.silent else self._verdict()
+        return found
+
+    def _verdict(self) -> dict[str, Any]:
+        self.clock.move_to(self.clock.now() + 2 * SECOND)  # past the time between two verdicts
+        self.settle()
+        published = self.ledger.published()
+        assert published is not None
+        found: dict[str, Any] = json.loads(published.verdict)
+        return found
+
+    def rows(self) -> list[list[Any]]:
+        """The pair table as plain lists, with NaN as None."""
+        table = whole_table(self.rollout, self.logs)
+        plain = [column.tolist() for column in table.columns.values()]
+        return [[None if isinstance(x, float) and np.isnan(x) else x for x in column] for column in plain]
+
+
+@pytest.fixture
+def crew() -> Callable[..., Crew]:
+    """Makes rollouts."""
+    return Crew
+
+
+@pytest.fixture
+def crash_once() -> type[CrashOnce]:
+    """The nemesis."""
+    return CrashOnce
