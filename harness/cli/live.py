@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -126,6 +127,8 @@ def role(name: str, rollout: Rollout, *, bus: str, store: str, shards: int, list
 
         serve(Service(bus=bus, store=store, topic=rollout.events.topic), listen, rollout=rollout.name, stopped=stopped)
         return
+    gc.freeze()  # what is loaded by now stays; a role makes and drops many small tuples, and no cycles
+    gc.set_threshold(50_000, 20, 100)
     worker = f"{socket.gethostname()}:{os.getpid()}"
     wirings: list[Wiring] = []
 

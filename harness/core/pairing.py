@@ -117,9 +117,12 @@ class _Live:
 
     __slots__ = ("answers", "event", "lanes", "mirror", "ordinal", "outcome", "sent")
 
-    def __init__(self, opened: Open, lanes: tuple[str, ...]) -> None:
-        self.ordinal, self.event, self.mirror, self.sent = opened.ordinal, opened.event, opened.mirror, opened.sent
-        self.answers, self.outcome, self.lanes = dict(opened.answers), opened.outcome, lanes
+    def __init__(
+        self, ordinal: int, event: Event, mirror: int, sent: int, lanes: tuple[str, ...], answers: dict[str, Answer],
+        outcome: Outcome | None,
+    ) -> None:  # fmt: skip
+        self.ordinal, self.event, self.mirror, self.sent = ordinal, event, mirror, sent
+        self.lanes, self.answers, self.outcome = lanes, answers, outcome
 
     @property
     def settled(self) -> bool:
@@ -127,8 +130,10 @@ class _Live:
         return len(self.answers) == len(self.lanes)
 
     def frozen(self) -> Open:
+        """What is stored of it: everything but the payload."""
         return Open(
-            ordinal=self.ordinal, event=self.event, mirror=self.mirror, sent=self.sent, answers=dict(self.answers), outcome=self.outcome
+            ordinal=self.ordinal, event=self.event._replace(payload=b""), mirror=self.mirror, sent=self.sent,
+            answers=dict(self.answers), outcome=self.outcome,
         )  # fmt: skip
 
 
@@ -141,7 +146,9 @@ class Fold:
         self._replica = rollout.models.get("replica")
         self._lanes, self._without_replica = rollout.lanes, tuple(lane for lane in rollout.lanes if lane != "replica")
         self._matures = int(rollout.outcomes.matures_s * 1e6) if rollout.outcomes else 0
-        self._opens = {ordinal: _Live(opened, self.asked(opened.event.key)) for ordinal, opened in opens.items()}
+        self._opens = {
+            n: _Live(n, o.event, o.mirror, o.sent, self.asked(o.event.key), dict(o.answers), o.outcome) for n, o in opens.items()
+        }
         self._by_id: dict[bytes, list[int]] = {}
         for ordinal in sorted(self._opens):
             self._by_id.setdefault(self._opens[ordinal].event.key[:ID_BYTES], []).append(ordinal)
@@ -202,24 +209,32 @@ class Fold:
         self._upto[frame.source] = max(self._upto.get(frame.source, NEVER), frame.upto)
 
     def _event(self, event: Event, mirror: int, sent: int) -> None:
-        id, source = event.key[:ID_BYTES], event.key[ID_BYTES:]
-        others = self._ids.get(id) or self._known.get(id, _NOTHING).events
-        if any(known == source for known, _ in others):
+        key = event.key
+        id, source = key[:ID_BYTES], key[ID_BYTES:]
+        known = self._known.get(id, _NOTHING)
+        others = self._ids.get(id) or known.events
+        if others and any(other == source for other, _ in others):
             self._tally.add("duplicates")
             return
-        ordinal, self._ordinal = self._ordinal, self._ordinal + 1
+        ordinal = self._ordinal
+        self._ordinal = ordinal + 1
         self._tally.add("mirrored")
         self._ids[id] = (*others, (source, ordinal))
-        opened = Open(ordinal=ordinal, event=event._replace(payload=b""), mirror=mirror, sent=sent)
-        self._opens[ordinal] = _Live(opened, self.asked(event.key))
-        self._by_id.setdefault(id, []).append(ordinal)
+        self._opens[ordinal] = _Live(ordinal, event, mirror, sent, self.asked(key), {}, None)
+        if id in self._by_id:
+            self._by_id[id].append(ordinal)
+        else:
+            self._by_id[id] = [ordinal]
         self._changed.add(ordinal)
-        early = self._early_of(id)
-        if early:
-            self._early[id] = ()
-            for outcome in early:
-                self._tally.add("waiting", -1)
-                self._outcome(outcome)
+        if known.early or id in self._early:
+            self._welcome(id)
+
+    def _welcome(self, id: bytes) -> None:
+        """Joins the outcomes that came before their event."""
+        early, self._early[id] = self._early_of(id), ()
+        for outcome in early:
+            self._tally.add("waiting", -1)
+            self._outcome(outcome)
 
     # ----------------------------------------------------------------------------------------------------------------- outcomes
     def _early_of(self, id: bytes) -> tuple[Outcome, ...]:
@@ -274,18 +289,21 @@ class Fold:
         if frame.version is not None:
             self._tally.lane("versions", frame.lane, frame.version)
         for answer in frame.answers:
-            id, source = answer.key[:ID_BYTES], answer.key[ID_BYTES:]
             opened = self._opened(answer.key)
             if opened is not None:
                 self._answer(opened, frame.lane, answer)
-                continue
-            known = self._known.get(id, _NOTHING)
-            row = next((known.rows[o] for s, o in known.events if s == source and o in known.rows), None)
-            first = None if row is None else self.layout.facts(row)[1].get(frame.lane)
-            if first is None:
-                self._tally.add("unknown")
-            elif answer.status == ANSWERED and first == NO_ANSWER:
-                self._tally.lane("lanes", frame.lane, "late")
+            else:
+                self._answer_too_late(frame.lane, answer)
+
+    def _answer_too_late(self, lane: str, answer: Answer) -> None:
+        """An answer on an event that is no longer, or never was, held."""
+        source, known = answer.key[ID_BYTES:], self._known.get(answer.key[:ID_BYTES], _NOTHING)
+        row = next((known.rows[o] for s, o in known.events if s == source and o in known.rows), None)
+        first = None if row is None else self.layout.facts(row)[1].get(lane)
+        if first is None:
+            self._tally.add("unknown")
+        elif answer.status == ANSWERED and first == NO_ANSWER:
+            self._tally.lane("lanes", lane, "late")
 
     def _opened(self, key: bytes) -> _Live | None:
         """The event of this key, if it is held in memory; its id may be that of another source's event."""

@@ -87,6 +87,8 @@ class Reader:
     def __init__(self, rollout: Rollout, hasher: Hasher) -> None:
         self.rollout, self.hasher = rollout, hasher
         self._recorded = recorded_decisions(rollout)
+        self._segments = rollout.event_segments
+        self._unit_field = rollout.events.unit
 
     # ------------------------------------------------------------------------------------------------------------------ events
     def event(self, document: Any, *, position: int, payload: bytes) -> tuple[Event | Invalid, str, int | None]:
@@ -104,7 +106,7 @@ class Reader:
         unit = self._unit(document)
         entry = Event(
             position=position, key=self.hasher.key(document["source"], document["id"]), unit=self.hasher.unit(unit), id=document["id"],
-            arrived=0, segments=tuple(self._segment(segment, document) for segment in self.rollout.event_segments),
+            arrived=0, segments=tuple(self._segment(segment, document) for segment in self._segments),
             decisions=tuple(_word(resolve(document.get("data"), pointer)) for _, _, pointer in self._recorded), payload=payload,
         )  # fmt: skip
         return entry, unit, happened if recorded is None else recorded
@@ -114,7 +116,7 @@ class Reader:
 
     def _unit(self, document: dict[str, Any]) -> str:
         """The unit of an event; one that names none is a unit of its own."""
-        found = _word(self._field(document, self.rollout.events.unit))
+        found = _word(self._field(document, self._unit_field))
         return found if found is not None else f"event {document['source']} {document['id']}"
 
     def _segment(self, segment: Segment, document: dict[str, Any]) -> str:

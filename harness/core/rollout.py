@@ -15,6 +15,7 @@ from analysis.types import Gate
 LANES = ("incumbent", "challenger", "replica")
 MISSING_REASONS = ("timeout", "error", "bad_output", "shed", "no_answer")
 TRUE_FALSE = ("false", "true")
+SERVERS = ("http://", "https://", "oip+http://", "oip+https://")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,15 +56,20 @@ class Events:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A lane's model: how it is called."""
+    """A lane's model: how it is called. `batch` is what the config says, None when it says nothing: use `events_a_call`."""
 
     lane: str
     uri: str
     timeout_s: float = 1.0
     concurrency: int = 1
-    batch: int = 64
+    batch: int | None = None
     of: str | None = None
     percent: float = 100.0
+
+    @property
+    def events_a_call(self) -> int:
+        """`batch`; without one a server is asked as production asks it, one event a call, and what runs on this machine 64."""
+        return self.batch or (1 if self.uri.startswith(SERVERS) else 64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

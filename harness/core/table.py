@@ -24,6 +24,7 @@ MOST_WORDS = 60_000
 TOO_MANY = "(too many)"
 ANSWERED_CODE, NOT_ASKED = 255, 254
 NO_TRUTH, NUMBER, BOOLEAN = 0, 1, 2
+_NAN = float("nan")
 
 
 def recorded_decisions(rollout: Rollout) -> tuple[tuple[str, str, str], ...]:
@@ -78,17 +79,26 @@ class RowLayout:
         self._facts = struct.Struct("<" + "".join(code for _, code, _ in fields))
         self._label = struct.Struct("<" + "".join(code for _, code, _ in label))
         self.label_at = self._facts.size
+        self._lanes = rollout.lanes
+        self._all_numbers = all(output.type == "number" for output in rollout.outputs.values())
+        self._no_label = self.pack_label(None)
         self._reasons = {ANSWERED: ANSWERED_CODE, **{reason: code for code, reason in enumerate(MISSING_REASONS)}}
 
     def pack(self, event: Event, answers: Mapping[str, Answer], outcome: Outcome | None, words: Dictionary) -> bytes:
         """The row of a settled event; a lane without an answer was not asked."""
-        values: list[object] = [event.key, event.arrived, event.unit, *map(words.code, event.segments), *map(words.code, event.decisions)]
-        for lane in self.rollout.lanes:
-            values += self._answer(answers.get(lane), words)
-        return self._facts.pack(*values) + self.pack_label(outcome)
+        values: list[object] = [event.key, event.arrived, event.unit]
+        values += map(words.code, event.segments)
+        values += map(words.code, event.decisions)
+        for lane in self._lanes:
+            answer = answers.get(lane)
+            if self._all_numbers and answer is not None and answer.status == ANSWERED:
+                values += (ANSWERED_CODE, _NAN if answer.latency_ms is None else answer.latency_ms, *answer.outputs)
+            else:
+                values += self._answer(answer, words)
+        return self._facts.pack(*values) + (self._no_label if outcome is None else self.pack_label(outcome))
 
     def _answer(self, answer: Answer | None, words: Dictionary) -> list[object]:
-        latency = float("nan") if answer is None or answer.latency_ms is None else answer.latency_ms
+        latency = _NAN if answer is None or answer.latency_ms is None else answer.latency_ms
         values: list[object] = [NOT_ASKED if answer is None else self._reasons[answer.status], latency]
         outputs = answer.outputs if answer is not None and answer.status == ANSWERED else None
         for index, output in enumerate(self.rollout.outputs.values()):
@@ -96,9 +106,9 @@ class RowLayout:
             if output.type == "label":
                 values.append(words.code(value if isinstance(value, str) else None))
             elif output.type == "scores":
-                values += value if isinstance(value, tuple) else [float("nan")] * len(output.labels)
+                values += value if isinstance(value, tuple) else [_NAN] * len(output.labels)
             else:
-                values.append(float("nan") if value is None else value)
+                values.append(_NAN if value is None else value)
         return values
 
     def pack_label(self, outcome: Outcome | None) -> bytes:

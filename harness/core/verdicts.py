@@ -66,7 +66,10 @@ def _reason(gate: Gate, whole: GateResult, rows: Sequence[GateResult], labelled_
     where = f" among {places}" if places else ""
     if whole.status is Status.FAIL:
         then = {"rollback": "", "hold": " (holds)", "report": ""}[gate.on_fail]
-        row = worst[0]
+        row = min(worst, key=lambda r: (not r.alarm, r.alarmed_at or 0))
+        if row.alarmed_at is not None:
+            return (f"{gate.name}: failed{where}{then}: changed for the worse (alarm at {timestamp(row.alarmed_at)}): "
+                    f"{_number(row.estimate)} over the whole stage, limit {row.limit:g}")
         interval = f"[{_number(row.lower)}, {_number(row.upper)}]"
         return f"{gate.name}: failed{where}{then}: {_number(row.estimate)} {interval}, limit {row.limit:g}"
     why = _WHY.get(whole.reason or "insufficient", "undecided")
@@ -84,6 +87,8 @@ def row_document(row: GateResult) -> dict[str, Any]:
     document = asdict(row)
     document["segment"] = dict(row.segment) if row.segment is not None else None
     document["status"] = row.status.name.lower()
+    document["alarm"] = row.alarm
+    document["alarmed_at"] = None if row.alarmed_at is None else timestamp(row.alarmed_at)
     return document
 
 
