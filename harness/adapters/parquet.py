@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from analysis.types import Column, PairTable
+from harness.core.errors import UsageError
 from harness.core.rollout import TRUE_FALSE, Rollout
 
 
@@ -57,3 +58,26 @@ def _words(codes: Column, words: tuple[str, ...]) -> Any:
         return pa.array(codes > 0, pa.bool_(), mask=codes < 0)
     lookup = np.array([*words, ""], dtype=object)
     return pa.array(lookup[codes], pa.string(), mask=codes < 0)
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """(columns as pandas Series by name, what its metadata says of shadow: `rollout`, `config_sha256`).
+
+    Raises:
+        UsageError: pyarrow is not installed, there is no such file, or it is no Parquet.
+    """
+    if not available():
+        raise UsageError(f"{path}: reading Parquet needs pyarrow: pip install 'shadow-harness[parquet]'")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file")
+    try:
+        with path.open("rb") as file:
+            table = pq.read_table(file)
+        said = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in (table.schema.metadata or {}).items()}
+        columns = {name: table.column(place).to_pandas() for place, name in enumerate(table.column_names)}
+    except (pa.ArrowException, OSError) as error:
+        raise UsageError(f"{path}: is no Parquet file that can be read: {str(error).splitlines()[0]}") from None
+    return columns, {key.removeprefix("shadow."): value for key, value in said.items() if key.startswith("shadow.")}

@@ -9,7 +9,7 @@ import typer
 
 from harness import config
 from harness.api import address
-from harness.cli import demo, live, printing, replaying
+from harness.cli import demo, live, printing, replaying, tables
 from harness.cli.stores import DATA
 
 app = typer.Typer(
@@ -122,4 +122,5 @@ def report(
     live.report(name, live.Where(None, store, data), output)
 
 
+tables.register(app)
 app.command(name="demo")(demo.demo)
