@@ -98,7 +98,8 @@ class InEvent:
         self.calls += [call.event_id for call in calls]
         found = [call.data.get(self._name) for call in calls]
         return [
-            Reply(status=said) if isinstance(said, str) else Reply(status="answered", answer={"age": said}, latency_ms=5.0) for said in found
+            Reply(status=said) if isinstance(said, str) else Reply(status="answered", answer={"age": said}, latency_ms=5.0)
+            for said in found
         ]
 
     def close(self) -> None:

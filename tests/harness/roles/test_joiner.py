@@ -1,0 +1,158 @@
+"""The joiner on the in-memory doubles: silent lanes, zombies, answers that come late, twice or for nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from harness.core.errors import HeadMoved
+from harness.core.events import Answer, AnswerFrame
+
+SECOND, HOUR = 1_000_000, 3_600_000_000
+START = 1_767_571_200_000_000
+
+
+@pytest.fixture
+def one(crew: Callable[..., Any]) -> Any:
+    """A rollout of one shard whose challenger does not run."""
+    found = crew(shards=1)
+    found.silent = {"lane:challenger"}
+    return found
+
+
+def beat(crew: Any, at: int) -> None:
+    """Time passes, the router tells, and everybody works."""
+    crew.clock.move_to(START + at)
+    crew.settle()
+    crew.step("router")
+    crew.settle()
+
+
+def test_a_silent_lane_is_named_after_the_pairing_window_and_not_before(one: Any):
+    """Its answers are `no_answer` once bus time has passed the window; until then the events are in flight."""
+    one.send("events", [one.event(f"e{n}", n) for n in range(3)])
+    beat(one, 0)
+    beat(one, 30 * SECOND)
+    assert one.verdict()["counts"]["in_flight"] == 3
+    beat(one, 34 * SECOND)
+    verdict = one.verdict()
+    assert verdict["counts"]["missing"] == {"challenger": {"no_answer": 3}}
+    assert verdict["counts"]["in_flight"] == 0
+    assert verdict["lanes"]["challenger"] == {"answered": 0, "no_answer": 3}
+
+
+def test_that_a_lane_was_silent_stands_in_the_log(one: Any):
+    """No counting decision reads a clock: who folds the same records again, whenever, finds the same."""
+    one.send("events", [one.event("e", 0)])
+    beat(one, 0)
+    beat(one, 31 * SECOND)
+    log = [one.codec.decode_answers(record.value) for record in one.bus.after(one.topology.predictions(0), -1, 100)]
+    said = [(frame.lane, answer.status) for frame in log for answer in frame.answers]
+    assert said.count(("challenger", "no_answer")) >= 1
+    assert ("incumbent", "no_answer") not in said
+
+
+def test_an_answer_after_no_answer_is_late_and_changes_no_pair(one: Any):
+    """The lane comes back: log order decides, and the verdict does not depend on when it was looked at."""
+    one.send("events", [one.event("e", 0)])
+    beat(one, 0)
+    beat(one, 31 * SECOND)
+    before = one.verdict()["counts"]
+    key = next(entry.key for frame in one.frames() for entry in frame.entries)
+    frame = AnswerFrame(lane="challenger", mirror=0, answers=(Answer(key=key, status="answered", outputs=(20.0,)),))
+    one.bus.append(one.topology.predictions(0), [one.codec.encode_answers(frame)])
+    one.settle()
+    verdict = one.verdict()
+    assert verdict["counts"] == before
+    assert verdict["lanes"]["challenger"] == {"answered": 0, "late": 1, "no_answer": 1}
+
+
+def test_the_first_answer_wins_and_a_second_one_changes_nothing(crew: Callable[..., Any]):
+    """A lane that died before its commit asks its model again, and the model may say something else."""
+    one = crew(shards=1)
+    one.send("events", [one.event("e", 0, new=30.0)])
+    one.settle()
+    before = one.verdict(), one.rows()
+    key = next(entry.key for frame in one.frames() for entry in frame.entries)
+    for status, outputs in (("answered", (12.0,)), ("error", ())):
+        again = AnswerFrame(lane="challenger", mirror=0, answers=(Answer(key=key, status=status, outputs=outputs),))
+        one.bus.append(one.topology.predictions(0), [one.codec.encode_answers(again)])
+    one.settle()
+    assert (one.verdict(), one.rows()) == before
+
+
+def test_an_answer_for_an_event_that_never_was_counts_nowhere_in_the_accounts(crew: Callable[..., Any]):
+    """It is noted beside them; counts and lanes stay what they were."""
+    one = crew(shards=1)
+    one.send("events", [one.event("e", 0)])
+    one.settle()
+    before = one.verdict()
+    frame = AnswerFrame(lane="challenger", mirror=0, answers=(Answer(key=b"x" * 14, status="answered", outputs=(12.0,)),))
+    one.bus.append(one.topology.predictions(0), [one.codec.encode_answers(frame)])
+    one.settle()
+    assert one.verdict() == before
+    assert one.logs[0].snapshot().head.counts.unknown == 1
+
+
+def test_an_answer_that_is_read_before_its_event_waits_for_it(crew: Callable[..., Any]):
+    """Two logs have no common order: the mirror is read up to the position that an answer names."""
+    one = crew(shards=1)
+    one.send("events", [one.event(f"e{n}", n) for n in range(300 * 40)])
+    for name in ("router", "lane:incumbent", "lane:challenger"):
+        while one.step(name):
+            pass
+    one.settle()  # the joiner starts behind all of it
+    counts = one.verdict()["counts"]
+    assert (counts["paired"], counts["read"]) == (12_000, 12_000)
+    assert one.logs[0].snapshot().head.counts.unknown == 0
+
+
+def test_a_zombie_is_refused_and_has_changed_nothing(crew: Callable[..., Any]):
+    """A joiner that was paused while another one took over writes nothing: its head is not the stored one."""
+    one = crew(shards=1)
+    zombie = one.make("joiner:0")
+    one.send("events", [one.event(f"e{n}", n) for n in range(5)])
+    one.settle()
+    before = one.verdict(), one.rows()
+    with pytest.raises(HeadMoved):
+        zombie.step()
+    assert zombie.step() == 0, "it has loaded what stands there now, and has nothing to add"
+    assert (one.verdict(), one.rows()) == before
+
+
+def test_a_label_that_comes_before_its_event_waits_and_joins(crew: Callable[..., Any]):
+    """Topics have no common order either."""
+    one = crew(shards=1)
+    one.send("outcomes", [one.label("e", 0, 17.0)])
+    one.settle()
+    assert one.verdict()["outcomes"]["waiting"] == 1
+    one.send("events", [one.event("e", SECOND)])
+    one.settle()
+    assert one.verdict()["outcomes"] == {"joined": 1, "waiting": 0, "orphaned": 0, "revised": 0, "invalid": 0}
+
+
+def test_a_label_whose_event_never_comes_is_orphaned_when_labels_mature(crew: Callable[..., Any]):
+    """Not before: the event may still come. And not never: waiting must not grow for ever."""
+    one = crew(shards=1)
+    one.clock.move_to(START + 5 * HOUR)
+    one.send("outcomes", [one.label("nobody", 0, 17.0)])
+    one.send("events", [one.event("e", 2 * HOUR)])
+    one.settle()
+    assert one.verdict()["outcomes"]["waiting"] == 1
+    one.send("events", [one.event("f", 2 * HOUR + SECOND)])
+    one.settle()
+    assert one.verdict()["outcomes"] == {"joined": 0, "waiting": 0, "orphaned": 1, "revised": 0, "invalid": 0}
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_the_last_label_by_time_counts_in_whatever_order_they_come(order: tuple[int, int], crew: Callable[..., Any]):
+    """An appeal's finding replaces the reviewer's, also when it is delivered first."""
+    one = crew(shards=1)
+    one.send("events", [one.event("e", 0)])
+    one.settle()
+    one.send("outcomes", [one.label("e", at * SECOND, 10.0 + at) for at in order])
+    one.settle()
+    assert one.verdict()["outcomes"]["revised"] == 1
+    assert [12.0] in one.rows()
