@@ -10,38 +10,37 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import log
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.gates import RowEvidence, Test, closed_test, fail_paths, follow_segments, judge, pool_path, prepare
+from analysis.fails import Fails, RowKey, testable
+from analysis.gates import RowEvidence, Test, fail_paths, follow_segments, judge, prepare
 from analysis.metrics.contributions import Domain, labelled_rows, rows_of, values_of
 from analysis.metrics.support import Floats, latency_cells
 from analysis.metrics.tally import Batch, Tally
 from analysis.packing import pack, unpack
 from analysis.plan import WHOLE, Item, Plan
-from analysis.prefix import Coverage, Indices, Mask, Sighted, Split, Units
+from analysis.prefix import Coverage, Indices, Mask, Recent, Sighted, Split, Units
+from analysis.sequential.detector import Detectors
 from analysis.types import Gate, GateResult, InputError, PairTable
 
 __all__ = ["Evidence", "Plan", "combine"]
 
-RowKey = tuple[str, Item, int]
-"""Gate name, item and slot."""
-Row = tuple[RowKey, Floats]
-"""A row that can fail, and its log e-value at each look."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Fold:
-    """One call of `fold`: its table, its looks, the look of each row, and what gates share."""
+    """One call of `fold`: its table, its looks, the look of each row, and what gates share.
+
+    rows: of each domain and item the rows, which of them are the first of their unit, and which the first of it in their window.
+    """
 
     table: PairTable
-    n_looks: int
+    looks: Indices
     look_of_row: Indices
-    slots: dict[Item, tuple[Indices, Mask]]
-    rows: dict[tuple[Domain, Item], tuple[Indices, Mask]]
+    slots: dict[Item, tuple[Indices, Mask]] = field(default_factory=dict)
+    rows: dict[tuple[Domain, Item], tuple[Indices, Mask, Mask]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -59,14 +58,17 @@ class Evidence:
     _tests: dict[str, Test] = field(init=False, default_factory=dict)
     _broken: dict[str, str] = field(init=False, default_factory=dict)
     _unread: dict[str, str] = field(init=False, default_factory=dict)
-    _failed: dict[RowKey, int] = field(init=False, default_factory=dict)
+    _fails: Fails = field(init=False)
     _units: Units = field(init=False, default_factory=Units)
     _splits: dict[Item, Split] = field(init=False, default_factory=dict)
     _sighted: dict[tuple[Domain, Item], Sighted] = field(init=False, default_factory=dict)
+    _recent: dict[tuple[Domain, Item], Recent] = field(init=False, default_factory=dict)
     _coverage: dict[tuple[str, Item], Coverage] = field(init=False, default_factory=dict)
     _tallies: dict[tuple[str, Item], Tally] = field(init=False, default_factory=dict)
+    _detectors: dict[tuple[str, Item], Detectors] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._fails = Fails(self.plan, self.labelled, self._splits)
         for gate in self.gates:
             with self._isolated([gate]):
                 self._tests[gate.name] = prepare(gate)
@@ -77,6 +79,9 @@ class Evidence:
                 if test is None:
                     continue
                 self._sighted.setdefault((test.domain, item), Sighted())
+                if gate.counted and item in testable(gate):
+                    self._recent.setdefault((test.domain, item), Recent())
+                    self._detectors[gate.name, item] = Detectors(test.design.fail, test.support.kind != "numeric")
                 self._tallies[gate.name, item] = Tally(test.support, 0 if test.edges is None else len(test.edges) + 3)
                 if self.labelled and gate.metric.policy is not None:
                     self._coverage.setdefault((gate.metric.policy, item), Coverage())
@@ -111,11 +116,11 @@ class Evidence:
         self._check_order(arrived, looks)
         if not len(looks):
             return
-        fold = self._shared(table, np.searchsorted(looks, arrived, side="left").astype(np.int64), len(looks))
+        fold = self._shared(table, np.searchsorted(looks, arrived, side="left").astype(np.int64), looks)
         paths: dict[tuple[str, Item], Floats] = {}
         for gate in self.gates:
             self._fold_gate(gate, fold, paths)
-        self._latch(paths, looks)
+        self._fails.latch(self.gates, paths, looks)
         self.last_look, self.n_rows = int(looks[-1]), self.n_rows + len(table)
         self._last_arrived = int(arrived[-1]) if len(arrived) else self._last_arrived
 
@@ -129,12 +134,12 @@ class Evidence:
         if not len(looks) or arrived[-1] > looks[-1]:
             raise InputError(f"rows must have arrived at the last look, got one of {arrived[-1]}")
 
-    def _shared(self, table: PairTable, look_of_row: Indices, n_looks: int) -> _Fold:
+    def _shared(self, table: PairTable, look_of_row: Indices, looks: Indices) -> _Fold:
         """What gates share: places of units, slots of segments, coverage, and first events of each domain."""
-        fold = _Fold(table, n_looks, look_of_row, {}, {})
+        fold = _Fold(table, looks, look_of_row)
         if not len(table):
             return fold
-        places = self._units.places(table["unit_id"])
+        places, windows = self._units.places(table["unit_id"]), table["arrived"] // self.plan.window_us
         labelled = labelled_rows(table) if self.labelled else None
         for item, split in self._splits.items():
             with self._isolated(gate for gate in self.gates if item in _items(gate)):
@@ -148,8 +153,11 @@ class Evidence:
             with self._isolated(users):
                 slots, counts = fold.slots[item]
                 rows = np.flatnonzero(rows_of(domain, table) & counts)
-                first = sighted.firsts(places[rows], slots[rows], len(self._units.ids), len(self._splits[item].values))
-                fold.rows[domain, item] = rows, first
+                size = len(self._units.ids), len(self._splits[item].values)
+                first = sighted.firsts(places[rows], slots[rows], *size)
+                recent = self._recent.get((domain, item))
+                fresh = first if recent is None else recent.firsts(windows[rows], places[rows], slots[rows], *size)
+                fold.rows[domain, item] = rows, first, fresh
         return fold
 
     def _domain(self, gate: Gate) -> Domain | None:
@@ -167,37 +175,50 @@ class Evidence:
     def _grow(self) -> None:
         for (_, item), tally in self._tallies.items():
             tally.grow(len(self._splits[item].values))
+        for (_, item), detectors in self._detectors.items():
+            detectors.grow(len(self._splits[item].values))
 
     def _fold_gate(self, gate: Gate, fold: _Fold, paths: dict[tuple[str, Item], Floats]) -> None:
         """Add one gate's contributions; `paths` gets the log e-value of its fail for each slot and look."""
         test = self._tests.get(gate.name)
-        batches: dict[Item, tuple[Batch, Indices]] = {}
+        batches: dict[Item, tuple[Batch, Indices, Mask]] = {}
         if test is not None and gate.name not in self._broken and len(fold.table):
             with self._isolated([gate]):
                 batches = self._batches(test, fold)
         for item in _items(gate):
             n_slots = len(self._splits[item].values)
             if test is None:
-                paths[gate.name, item] = np.zeros((n_slots, fold.n_looks))
+                paths[gate.name, item] = np.zeros((n_slots, len(fold.looks)))
                 continue
             tally = self._tallies[gate.name, item]
             if item in batches:
-                batch, looks = batches[item]
-                paths[gate.name, item] = fail_paths(test, tally, batch, looks, fold.n_looks)
+                batch, looks, fresh = batches[item]
+                paths[gate.name, item] = fail_paths(test, tally, batch, looks, len(fold.looks))
                 tally.add(batch)
+                self._watch(test, item, batch, fold.looks[looks], fresh)
             else:
-                paths[gate.name, item] = np.repeat(test.log_e_fail(tally.counts)[:, None], fold.n_looks, axis=1)
+                paths[gate.name, item] = np.repeat(test.log_e_fail(tally.counts)[:, None], len(fold.looks), axis=1)
 
-    def _batches(self, test: Test, fold: _Fold) -> dict[Item, tuple[Batch, Indices]]:
-        """For each item the gate's contributions of this fold, and the look of each."""
+    def _watch(self, test: Test, item: Item, batch: Batch, looks: Indices, fresh: Mask) -> None:
+        """Let the change detectors take the first contribution of each unit in each window."""
+        detectors = self._detectors.get((test.gate.name, item))
+        if detectors is None:
+            return
+        rows = np.flatnonzero(fresh)
+        values = test.support.fail_values(batch.values[rows])
+        found = detectors.add(batch.slots[rows], np.stack([values, np.ones(len(rows))], axis=-1), self._fails.alarm_levels(test.gate, item))
+        self._fails.alarm(test.gate, item, {slot: int(looks[rows[at]]) for slot, at in found.items()})
+
+    def _batches(self, test: Test, fold: _Fold) -> dict[Item, tuple[Batch, Indices, Mask]]:
+        """For each item the gate's contributions of this fold, the look of each, and which are the first of a unit in a window."""
         values, n_good = self._values(test, fold)
         cells, batches = _cells(test, fold.table), {}
         for item in _items(test.gate):
-            rows, first = fold.rows[test.domain, item]
+            rows, first, fresh = fold.rows[test.domain, item]
             kept = rows < n_good
             rows, first = rows[kept], first[kept]
             batch = Batch(fold.slots[item][0][rows], values[rows], first, None if cells is None else cells[rows])
-            batches[item] = batch, fold.look_of_row[rows]
+            batches[item] = batch, fold.look_of_row[rows], fresh[kept]
         return batches
 
     def _values(self, test: Test, fold: _Fold) -> tuple[Floats, int]:
@@ -212,67 +233,19 @@ class Evidence:
                                         f"[{test.support.low}, {test.support.high}] or is not finite")
         return values, row
 
-    # ------------------------------------------------------------------------------------------------------------ fails
-    def _latch(self, paths: dict[tuple[str, Item], Floats], looks: NDArray[np.int64]) -> None:
-        """Remember the first look at which each row fails: members by closed testing, the others at their own level."""
-        alone = -log(self.plan.fail_level)
-        columns: list[Floats] = []
-        owners: list[list[Row]] = []
-        for gate in self.gates:
-            listed, pooled = self._members(gate, paths)
-            if gate.counted:
-                columns += [path for _, path in listed]
-                owners += [[row] for row in listed]
-                if any(self.plan.values(item) is None for item in gate.each):
-                    columns.append(pool_path([path for _, path in pooled], len(looks)))
-                    owners.append(pooled)
-            for key, path in pooled if gate.counted else listed + pooled:
-                self._latch_from(key, path >= alone, looks)
-        if columns:
-            self._latch_members(np.stack(columns), owners, looks)
-
-    def _latch_from(self, key: RowKey, fails: Mask, looks: NDArray[np.int64]) -> None:
-        if key not in self._failed and fails.any():
-            self._failed[key] = int(looks[np.argmax(fails)])
-
-    def _latch_members(self, log_e: Floats, owners: list[list[Row]], looks: NDArray[np.int64]) -> None:
-        """Closed testing at each look where a member that has not failed might; of a pool the largest value is named."""
-        enough = self.plan.log_enough(self.labelled)
-        for at in np.flatnonzero((log_e >= enough).any(axis=0)):
-            now = int(looks[at])
-            still = [k for k, rows in enumerate(owners)
-                     if log_e[k, at] >= enough and not any(self._failed.get(key, now + 1) <= now for key, _ in rows)]
-            if not still:
-                continue
-            failed = closed_test(log_e[:, at], enough)
-            for k in still:
-                if failed[k] and owners[k]:
-                    key, _ = max(owners[k], key=lambda row: float(row[1][at]))
-                    self._failed[key] = now
-
-    def _members(self, gate: Gate, paths: dict[tuple[str, Item], Floats]) -> tuple[list[Row], list[Row]]:
-        """(listed, pooled) rows of a gate with their paths; a pooled path is already divided by k(k+1)."""
-        listed = [((gate.name, item, slot), paths[gate.name, item][slot])
-                  for item in _testable(gate) for slot in range(self._splits[item].n_listed)]
-        pooled = [((gate.name, item, slot), paths[gate.name, item][slot] - log(k * (k + 1)))
-                  for k, item, slot in self._in_order_of_sight(gate)]
-        return listed, pooled
-
-    def _in_order_of_sight(self, gate: Gate) -> list[tuple[int, Item, int]]:
-        """(k, item, slot) of the values that the config does not list, k = 1, 2, ... in prefix order of first sight.
-
-        A value outside a closed list is no member: it can hold a pass back, and never fails.
-        """
-        found = [(born, place, item, slot) for place, item in enumerate(gate.each) if self.plan.values(item) is None
-                 for slot, born in enumerate(self._splits[item].born) if born is not None]
-        return [(k, item, slot) for k, (_, _, item, slot) in enumerate(sorted(found), start=1)]
-
     def failed_at(self, gate: str, segment: dict[str, str] | None = None) -> int | None:
         """The look, in microseconds, at which a row failed; None while it has not."""
+        return self._latched(self._fails.failed, gate, segment)
+
+    def alarmed_at(self, gate: str, segment: dict[str, str] | None = None) -> int | None:
+        """The look, in microseconds, at which a row's change detector raised its alarm; None while it has not."""
+        return self._latched(self._fails.alarmed, gate, segment)
+
+    def _latched(self, latched: dict[RowKey, int], gate: str, segment: dict[str, str] | None) -> int | None:
         item = tuple(segment or ())
         split = self._splits.get(item)
         value = tuple((segment or {}).values())
-        return None if split is None or value not in split.values else self._failed.get((gate, item, split.values.index(value)))
+        return None if split is None or value not in split.values else latched.get((gate, item, split.values.index(value)))
 
     # ---------------------------------------------------------------------------------------------------------- results
     def results(self) -> tuple[GateResult, ...]:
@@ -280,7 +253,7 @@ class Evidence:
         return tuple(row for gate in self.gates for row in self._results_of(gate))
 
     def _results_of(self, gate: Gate) -> Iterator[GateResult]:
-        levels = {(item, slot): self.plan.fail_level / (k * (k + 1)) for k, item, slot in self._in_order_of_sight(gate)}
+        levels = {(item, slot): self.plan.fail_level / (k * (k + 1)) for k, item, slot in self._fails.in_order_of_sight(gate)}
         parts = []
         for item in gate.each:
             for slot in range(len(self._splits[item].values)):
@@ -295,8 +268,8 @@ class Evidence:
         row = RowEvidence(
             segment=dict(zip(item, split.values[slot], strict=True)) if item else None, tally=self._tallies.get((gate.name, item)),
             slot=slot, n_rows=split.rows[slot], n_pairs=split.pairs[slot], unsupported=coverage is not None and coverage.unsupported(slot),
-            failed=(gate.name, item, slot) in self._failed, broken=gate.name in self._broken, alpha=self.plan.alpha_of(gate),
-            fail_level=fail_level)
+            failed=(gate.name, item, slot) in self._fails.failed, alarmed_at=self._fails.alarmed.get((gate.name, item, slot)),
+            broken=gate.name in self._broken, alpha=self.plan.alpha_of(gate), fail_level=fail_level)
         try:
             return judge(gate, self._tests.get(gate.name), row)
         except Exception as error:  # reading never changes the state, so this is kept apart from it
@@ -308,16 +281,25 @@ class Evidence:
         """The whole state, with the digest of plan and bets; the same state gives the same bytes."""
         head = {
             "design": self._design(), "labelled": self.labelled, "last_look": self.last_look, "n_rows": self.n_rows,
-            "last_arrived": self._last_arrived, "broken": self._broken, "failed": sorted([*key, at] for key, at in self._failed.items()),
+            "last_arrived": self._last_arrived, "broken": self._broken, **{name: sorted([*key, at] for key, at in latched.items())
+                                                                       for name, latched in self._latches()},
             "splits": [[split.values[split.n_listed :], split.born, split.rows, split.pairs] for split in self._splits.values()],
             "coverage": [[[*cell, n, part.labels[cell]] for cell, n in part.pairs.items()] for part in self._coverage.values()],
             "sums": [[tally.event_sums, tally.unit_sums] for tally in self._tallies.values()],
         }
         arrays: dict[str, NDArray[Any]] = {"units": self._units.ids}
         arrays |= {f"sighted.{k}": sighted.bits for k, sighted in enumerate(self._sighted.values())}
+        arrays |= {f"recent.{k}": recent.sighted.bits for k, recent in enumerate(self._recent.values())}
+        arrays["windows"] = np.array([recent.window for recent in self._recent.values()], np.int64)
+        for k, detectors in enumerate(self._detectors.values()):
+            arrays |= {f"levels.{k}": detectors.levels, f"waiting.{k}": detectors.waiting, f"taken.{k}": detectors.n,
+                       f"stopped.{k}": detectors.stopped}
         for k, tally in enumerate(self._tallies.values()):
             arrays |= {f"counts.{k}": tally.counts, f"events.{k}": tally.events, f"cells.{k}": tally.cells}
         return pack(head, arrays)
+
+    def _latches(self) -> tuple[tuple[str, dict[RowKey, int]], ...]:
+        return ("failed", self._fails.failed), ("alarmed", self._fails.alarmed)
 
     def _design(self) -> str:
         """SHA-256 of the plan and of every bet and grid, to nine digits: other bets on old counts are no e-process."""
@@ -336,7 +318,8 @@ class Evidence:
             raise InputError("this evidence was folded under another plan or design: changed gates are a new attempt")
         new.last_look, new.n_rows, new._last_arrived = head["last_look"], head["n_rows"], head["last_arrived"]
         new._broken = head["broken"]
-        new._failed = {(name, tuple(item), slot): at for name, item, slot, at in head["failed"]}
+        for kind, latched in new._latches():
+            latched |= {(name, tuple(item), slot): at for name, item, slot, at in head[kind]}
         new._units = Units(arrays["units"])
         for split, (values, born, rows, pairs) in zip(new._splits.values(), head["splits"], strict=True):
             split.values += [tuple(value) for value in values]
@@ -346,6 +329,11 @@ class Evidence:
                 part.pairs[slot, old, said], part.labels[slot, old, said] = n, n_labels
         for k, sighted in enumerate(new._sighted.values()):
             sighted.bits = arrays[f"sighted.{k}"]
+        for k, recent in enumerate(new._recent.values()):
+            recent.window, recent.sighted.bits = int(arrays["windows"][k]), arrays[f"recent.{k}"]
+        for k, detectors in enumerate(new._detectors.values()):
+            detectors.levels, detectors.waiting = arrays[f"levels.{k}"], arrays[f"waiting.{k}"]
+            detectors.n, detectors.stopped = arrays[f"taken.{k}"], arrays[f"stopped.{k}"]
         for k, (tally, (of_events, of_units)) in enumerate(zip(new._tallies.values(), head["sums"], strict=True)):
             tally.counts, tally.events, tally.cells = arrays[f"counts.{k}"], arrays[f"events.{k}"], arrays[f"cells.{k}"]
             tally.event_sums, tally.unit_sums = of_events, of_units
@@ -369,11 +357,6 @@ def combine(plan: Plan, unlabelled: Evidence, labelled: Evidence) -> tuple[GateR
 def _items(gate: Gate) -> tuple[Item, ...]:
     """The whole, and what the gate is split by."""
     return (WHOLE, *gate.each)
-
-
-def _testable(gate: Gate) -> tuple[Item, ...]:
-    """The items whose values can fail by themselves: the whole only without `each`."""
-    return gate.each or (WHOLE,)
 
 
 def _cells(test: Test, table: PairTable) -> Indices | None:

@@ -71,7 +71,8 @@ class RowEvidence:
     """What is known of one row at a look.
 
     n_rows, n_pairs: events of the row's segment, and those that both lanes answered. unsupported: a decision cell has pairs and no
-    label. failed: a fail is latched. broken: the gate met an error. fail_level: level of the row's own fail.
+    label. failed: a fail is latched. alarmed_at: the look of the change detector's alarm, None without one. broken: the gate met an
+    error. fail_level: level of the row's own fail.
     """
 
     segment: Mapping[str, str] | None
@@ -81,6 +82,7 @@ class RowEvidence:
     n_pairs: int
     unsupported: bool
     failed: bool
+    alarmed_at: int | None
     broken: bool
     alpha: float
     fail_level: float
@@ -88,22 +90,23 @@ class RowEvidence:
 
 def judge(gate: Gate, test: Test | None, row: RowEvidence) -> GateResult:
     """The result of one row. Fail beats pass; an error, a missing label or too few units turn a pass into undecided."""
-    blank = GateResult(name=gate.name, segment=row.segment, status=Status.FAIL if row.failed else Status.UNDECIDED,
-                       reason=None if row.failed else "insufficient", estimate=None, lower=None, upper=None, limit=gate.limit,
+    stopped = row.failed or row.alarmed_at is not None
+    blank = GateResult(name=gate.name, segment=row.segment, status=Status.FAIL if stopped else Status.UNDECIDED,
+                       reason=None if stopped else "insufficient", estimate=None, lower=None, upper=None, limit=gate.limit,
                        n_units=0, n_events=0, estimate_events=None, alpha=row.alpha, method=gate.method, log_e_pass=None,
-                       log_e_fail=None, on_fail=gate.on_fail, dry_run=gate.dry_run)
+                       log_e_fail=None, on_fail=gate.on_fail, dry_run=gate.dry_run, alarmed_at=row.alarmed_at)
     if test is None or row.tally is None:
-        return blank if row.failed else replace(blank, reason="compute_error")
+        return blank if stopped else replace(blank, reason="compute_error")
     counts, n_units = row.tally.counts[row.slot], row.tally.units(row.slot)
     blank = replace(blank, n_units=n_units, n_events=int(row.tally.events[row.slot]))
     if row.broken:
-        return blank if row.failed else replace(blank, reason="compute_error")
+        return blank if stopped else replace(blank, reason="compute_error")
     log_e_pass, log_e_fail = float(test.log_e_pass(counts)), float(test.log_e_fail(counts))
     interval = _interval(test, row, row.tally) if n_units else None
     estimate, estimate_events = _estimates(test, row, row.tally)
     result = replace(blank, estimate=estimate, estimate_events=estimate_events, log_e_pass=log_e_pass, log_e_fail=log_e_fail,
                      lower=_finite(interval.low if interval else None), upper=_finite(interval.high if interval else None))
-    if row.failed:
+    if stopped:
         return result
     if log_e_pass >= -log(row.alpha) and not row.unsupported and n_units >= gate.min_units:
         return replace(result, status=Status.PASS, reason=None)
@@ -171,7 +174,8 @@ def follow_segments(gate: Gate, whole: GateResult, parts: Sequence[tuple[GateRes
     reason = next((r for r in _WORST_REASONS if r in reasons), None if worst is not Status.UNDECIDED else "insufficient")
     if whole.reason == "compute_error" and worst is not Status.FAIL:
         return whole
-    return replace(whole, status=worst, reason=reason)
+    alarms = [part.alarmed_at for part in counted if part.alarmed_at is not None]
+    return replace(whole, status=worst, reason=reason, alarmed_at=min(alarms, default=None))
 
 
 def closed_test(log_e: Floats, log_enough: float) -> NDArray[np.bool_]:

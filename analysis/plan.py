@@ -23,7 +23,8 @@ class Plan:
     """The gates of a stage and how they share alpha.
 
     gates: in the order of the config, names unique. alpha: the rollout's chance of any false fail, in (0, 1). n_stages: how many
-    stages share it, >= 1. listed: the values that the config lists for each segment, None where it lists none.
+    stages share it, >= 1. listed: the values that the config lists for each segment, None where it lists none. window_us: a change
+    detector counts a unit once in each such time, > 0. detect_units: contributions over which its false alarms are bounded, >= 1.
 
     Raises:
         InputError: alpha, n_stages, a gate's alpha or a repeated name cannot be taken.
@@ -34,6 +35,8 @@ class Plan:
     alpha: float
     n_stages: int
     listed: Mapping[str, tuple[str, ...] | None]
+    window_us: int = 3 * 86_400_000_000
+    detect_units: int = 100_000
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "gates", tuple(self.gates))
@@ -42,6 +45,8 @@ class Plan:
                 raise InputError(f"alpha must lie in (0, 1), got {alpha}")
         if self.n_stages < 1:
             raise InputError(f"n_stages must be at least 1, got {self.n_stages}")
+        if self.window_us < 1 or self.detect_units < 1:
+            raise InputError(f"detectors need a window and units of at least 1, got {self.window_us} and {self.detect_units}")
         names = [gate.name for gate in self.gates]
         if len(set(names)) < len(names):
             raise InputError(f"names of gates must differ, got {names}")
@@ -78,6 +83,11 @@ class Plan:
         """The level of one row's own fail: alpha of the stage shared by all members."""
         return self.alpha_stage / max(self.n_members(), 1)
 
+    @property
+    def alarm_level(self) -> float:
+        """What a change detector must reach: K N / alpha of the stage, with N = `detect_units`."""
+        return self.detect_units / self.fail_level
+
     def alpha_of(self, gate: Gate) -> float:
         """The level at which a gate passes."""
         return self.alpha if gate.alpha is None else gate.alpha
@@ -85,5 +95,6 @@ class Plan:
     def digest(self) -> str:
         """SHA-256 of everything that must not change while evidence is folded."""
         facts = {"gates": [asdict(gate) for gate in self.gates], "alpha": self.alpha, "n_stages": self.n_stages,
+                 "window_us": self.window_us, "detect_units": self.detect_units,
                  "listed": {name: self.listed.get(name) for gate in self.gates for item in gate.each for name in item}}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -73,6 +73,32 @@ class Sighted:
 
 
 @dataclass(slots=True)
+class Recent:
+    """The same within a window of record time: in the next one every unit is new again."""
+
+    window: int = -1
+    sighted: Sighted = field(default_factory=Sighted)
+
+    def firsts(self, windows: Indices, places: Indices, slots: Indices, n_units: int, n_slots: int) -> Mask:
+        """Which rows are the first of their unit in their slot and window, shape (rows,); windows must not fall."""
+        first = np.zeros(len(places), bool)
+        self.sighted.firsts(places[:0], slots[:0], n_units, n_slots)  # room for units and slots that came since
+        if not len(places):
+            return first
+        turns = windows[1:] != windows[:-1]
+        at = np.flatnonzero(np.append(True, turns))  # where each window begins
+        rank = np.cumsum(np.append(0, turns.astype(np.int64)))
+        first[np.unique((rank * n_units + places) * max(n_slots, 1) + slots, return_index=True)[1]] = True
+        if int(windows[0]) == self.window:
+            old = slice(0, int(at[1]) if len(at) > 1 else len(places))
+            first[old] &= self.sighted.firsts(places[old], slots[old], n_units, n_slots)
+        if int(windows[-1]) != self.window:
+            self.window, self.sighted = int(windows[-1]), Sighted()
+            self.sighted.firsts(places[at[-1] :], slots[at[-1] :], n_units, n_slots)
+        return first
+
+
+@dataclass(slots=True)
 class Split:
     """The values of an item: those the config lists, then the others in order of first sight.
 

@@ -161,7 +161,10 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateResult:
-    """One row of a verdict's `gates`: the whole gate (segment None) or one value of a segment that it lists."""
+    """One row of a verdict's `gates`: the whole gate (segment None) or one value of a segment that it lists.
+
+    alarmed_at: the look, in microseconds, at which its change detector raised an alarm; None without one. An alarm is a fail.
+    """
 
     name: str
     segment: Mapping[str, str] | None
@@ -180,3 +183,9 @@ class GateResult:
     log_e_fail: float | None
     on_fail: OnFail
     dry_run: bool
+    alarmed_at: int | None = None
+
+    @property
+    def alarm(self) -> bool:
+        """Whether it fails because something changed for the worse."""
+        return self.alarmed_at is not None

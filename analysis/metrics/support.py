@@ -59,6 +59,10 @@ class Support:
             return np.stack([counts[..., 0] + counts[..., 2], counts[..., 1]], axis=-1)
         return self.for_pass(counts)
 
+    def fail_values(self, values: Floats) -> Floats:
+        """Single contributions as a fail process takes them: an unknown latency is fast."""
+        return np.asarray(values == SLOW, np.float64) if self.kind == "latency" else values
+
     @property
     def one(self) -> int:
         """The weight of one contribution in `counts`."""

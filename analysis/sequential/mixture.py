@@ -82,10 +82,17 @@ class Process:
 
     def log_factors(self, values: Floats, limit: float) -> Floats:
         """ln(1 + lambda_j (v - m)), signed by what is proved: shape (values, bets)."""
+        return np.log1p(self._gains(values, limit)[:, None] * self.bets.fractions[None, :])
+
+    def factors(self, values: Floats, weights: Floats) -> Floats:
+        """1 + lambda_j w (v - m), signed by what is proved, of single contributions with weights w in [0, 1]: shape (values, bets)."""
+        return 1.0 + (self._gains(values, self.limit) * weights)[:, None] * self.bets.fractions[None, :]
+
+    def _gains(self, values: Floats, limit: float) -> Floats:
         room = self.high - limit if self.proves == "below" else limit - self.low
         gain = limit - values if self.proves == "below" else values - limit
         # a gain of -room is the worst value: the ratio is then exactly -1, whatever the rounding of the range
-        return np.log1p(np.maximum(gain / room, -1.0)[:, None] * self.bets.fractions[None, :])
+        return np.maximum(gain / room, -1.0)
 
     def log_e(self, counts: Counts, values: Floats, *, limit: float | None = None) -> Floats:
         """Log e-value of each row of counts, shape (...,), from counts of shape (..., values).

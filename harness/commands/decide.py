@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from analysis.evidence import Evidence, Plan, combine
+from analysis.evidence import Evidence, combine
 from harness.core.accounting import Counts
 from harness.core.reading import microseconds, timestamp
 from harness.core.rollout import Rollout
 from harness.core.verdicts import HOLD, PROMOTE, verdict_document
 from harness.ports.clock import Clock
 from harness.ports.ledger import Ledger, Published
+from harness.roles.analyst import plan_of
 
 STALE_AFTER = 60_000_000  # microseconds since the analyst last looked
 NO_LOOK = "no look yet: the analyst has not looked at this rollout; is it running?"
@@ -53,8 +54,7 @@ def staleness(published: Published, found: Mapping[str, Any], now: int) -> list[
 
 def unlooked(rollout: Rollout, *, code_version: str) -> dict[str, Any]:
     """The verdict of a rollout at which no analyst has looked yet: nothing is counted, every gate is undecided, and it holds."""
-    listed = {segment.name: segment.listed for segment in rollout.events.segments}
-    plan = Plan(rollout.gates, alpha=rollout.alpha, n_stages=len(rollout.stages), listed=listed)
+    plan = plan_of(rollout)
     document = verdict_document(
         rollout, rows=combine(plan, Evidence(plan, False), Evidence(plan, True)), counts=Counts(), read=0, unsampled=0, in_flight=0,
         flips={policy: {"pairs": 0} for policy in rollout.policies}, watermark={"resolved": None, "shards": []}, as_of=None,

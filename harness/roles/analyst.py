@@ -33,6 +33,15 @@ REPUBLISH = 1_000_000  # microseconds between verdicts when nothing was folded
 SAVE_EVERY = 10_000_000
 
 
+def plan_of(rollout: Rollout) -> Plan:
+    """What a stage of the rollout tests: its gates, the members of the closed test, and its change detectors."""
+    listed = {segment.name: segment.listed for segment in rollout.events.segments}
+    return Plan(
+        rollout.gates, alpha=rollout.alpha, n_stages=len(rollout.stages), listed=listed,
+        window_us=max(int(rollout.detect.window_s * 1e6), 1), detect_units=rollout.detect.units,
+    )  # fmt: skip
+
+
 @dataclass(slots=True)
 class Prefix:
     """Rows read but not folded yet, by arrival; how far each shard was read; and the last look folded (-1: none)."""
@@ -72,8 +81,7 @@ class Analyst:
         self._code_version = code_version
         self._grid = int(rollout.looks_s * 1e6)
         self._matures = int(rollout.outcomes.matures_s * 1e6) if rollout.outcomes else 0
-        listed = {segment.name: segment.listed for segment in rollout.events.segments}
-        self._plan = Plan(rollout.gates, alpha=rollout.alpha, n_stages=len(rollout.stages), listed=listed)
+        self._plan = plan_of(rollout)
         self._builder = TableBuilder(rollout)
         self._folded = ledger.load()
         self._late_labels = -1

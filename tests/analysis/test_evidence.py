@@ -201,11 +201,12 @@ def recoded(table: PairTable) -> PairTable:
 
 
 def test_a_unit_speaks_once_and_first():
-    """Copies of a unit's later events move `estimate_events` and nothing else of a gate."""
+    """Copies of a unit's later events in the same window move `estimate_events` and nothing else of a gate."""
     table = ages(np.random.default_rng(8), 200)
+    plan = replace(PLAN, window_us=10**18)
     again = PairTable({**table.columns, "arrived": table["arrived"] + HOUR_US * 100, "over_18.challenger": 1 - table["over_18.challenger"]},
                       table.words)
-    alone, twice = Evidence(PLAN, False), Evidence(PLAN, False)
+    alone, twice = Evidence(plan, False), Evidence(plan, False)
     for evidence in (alone, twice):
         evidence.fold(table, hours(table))
     twice.fold(again, hours(again))

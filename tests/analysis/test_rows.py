@@ -66,7 +66,7 @@ def test_a_pass_is_taken_back_when_the_numbers_get_worse():
     """Passes are not latched: a verdict speaks of the prefix it was read at."""
     calm = ages(np.random.default_rng(3), 2_000)
     calm = PairTable({**calm.columns, "over_18.challenger": calm["over_18.incumbent"]}, calm.words)
-    plan = Plan((replace(GATES[0], limit=0.25),), alpha=0.05, n_stages=1, listed={})
+    plan = Plan((replace(GATES[0], limit=0.25),), alpha=0.05, n_stages=1, listed={}, detect_units=10**90)
     evidence = folded(plan, calm)
     assert evidence.results()[0].status is Status.PASS
     worse = np.where(np.arange(2_000) % 2 == 0, 1 - calm["over_18.incumbent"], calm["over_18.incumbent"])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.types import Gate, GateResult, Metric, Status
-from harness.core.verdicts import HOLD, PROMOTE, ROLLBACK, decide, reasons
+from harness.core.verdicts import HOLD, PROMOTE, ROLLBACK, decide, reasons, row_document
 
 NAMES = ["flips", "harm", "missing"]
 
@@ -21,8 +21,8 @@ def result(name="flips", status=Status.PASS, segment=None, **changed):
     """A row of a gate."""
     facts = {
         "name": name, "segment": segment, "status": status, "reason": "insufficient" if status is Status.UNDECIDED else None,
-        "estimate": 0.01, "lower": 0.0, "upper": 0.02, "limit": 0.05, "n_units": 100, "n_events": 120, "estimate_events": 0.01, "alpha": 0.05,
-        "method": "mixture", "log_e_pass": 4.0, "log_e_fail": -2.0, "on_fail": "rollback", "dry_run": False,
+        "estimate": 0.01, "lower": 0.0, "upper": 0.02, "limit": 0.05, "n_units": 100, "n_events": 120, "estimate_events": 0.01,
+        "alpha": 0.05, "method": "mixture", "log_e_pass": 4.0, "log_e_fail": -2.0, "on_fail": "rollback", "dry_run": False,
     }  # fmt: skip
     return GateResult(**{**facts, **changed})
 
@@ -106,3 +106,16 @@ def test_an_undecided_labelled_gate_says_until_when_labels_may_come():
     harm = gate("harm", metric=Metric(kind="harm", policy="adult", truth=False, decisions=("allow",)))
     said = reasons([harm], [result("harm", Status.UNDECIDED)], labelled_wait="labels mature until 2026-03-30T00:00:00Z")
     assert said == ["harm: undecided: not enough evidence yet (100 units; labels mature until 2026-03-30T00:00:00Z)"]
+
+
+def test_an_alarm_is_a_fail_with_its_own_reason_and_time():
+    """A reader who sees good averages beside a rollback must learn that it is the change that counts, and where it was seen first."""
+    hour = 3_600_000_000
+    late, early = (result(segment={"region": name}, status=Status.FAIL, alarmed_at=at) for name, at in (("SE", 2 * hour), ("ES", hour)))
+    whole = result(status=Status.FAIL, alarmed_at=early.alarmed_at)
+    assert decide([gate()], {"flips": whole}) == ROLLBACK
+    (said,) = reasons([gate()], [whole, late, early], labelled_wait=None)
+    assert "changed for the worse (alarm at 1970-01-01T01:00:00" in said and "region=SE" in said
+    document = row_document(whole)
+    assert (document["status"], document["alarm"]) == ("fail", True) and document["alarmed_at"].startswith("1970-01-01T01:00:00")
+    assert (row_document(result())["alarm"], row_document(result())["alarmed_at"]) == (False, None)
