@@ -19,7 +19,7 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-pytest_plugins = ["kafka_broker"]  # tests/support: kafka_url, kafka_broker, kafka_cluster
+pytest_plugins = ["kafka_broker", "model_servers"]  # tests/support: kafka_url, kafka_broker, kafka_cluster, mlserver, serve
 
 
 def _find_server() -> str | None:

@@ -147,7 +147,7 @@ class Server:
         except ValueError:
             good = False
         if not good or parts.scheme not in ("http", "https"):
-            raise UsageError(f"{url.rpartition('@')[2]}: expected http://HOST[:PORT]/PATH")
+            raise UsageError(f"{url.rpartition('@')[2]!r}: expected http://HOST[:PORT]/PATH")
         if parts.username is not None or parts.password is not None:
             raise UsageError(f"{parts.hostname}: an address in a config must not hold a user or password")
         self._url = url.partition("#")[0]
@@ -167,6 +167,8 @@ class Server:
         A connection that was kept open and turns out to be closed before anything came back is no answer: the call is made again on
         another one. The idempotency key in the headers tells the server that it is the same call.
         """
+        if time.monotonic() >= deadline:
+            return Posted(status="timeout")
         ticket = self._breaker.admit()
         if ticket is None:
             return Posted(status="error")
