@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import socket
+import time
 
 from harness.core.errors import UsageError
 
 DEFAULT = "127.0.0.1:8686"
+PATIENCE_S = 2.0
 
 
 class Taken(UsageError):
@@ -48,8 +50,16 @@ def bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-def free(listen: str) -> str:
-    """The same address, its port chosen if it was 0, after seeing that nobody listens there. Raises UsageError."""
+def free(listen: str, *, patience_s: float = PATIENCE_S) -> str:
+    """The same address, its port chosen if it was 0, after seeing that nobody listens there: an API of ours that is just leaving gets
+    `patience_s` to do so. Raises Taken; UsageError."""
     host, port = parse(listen)
-    with bind(host, port) as bound:
-        return text(host, bound.getsockname()[1])
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            with bind(host, port) as bound:
+                return text(host, bound.getsockname()[1])
+        except Taken:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.1)

@@ -73,7 +73,7 @@ class Up:
     def start(self) -> Up:
         """Starts it, and returns when every role has a process and the server answers."""
         (self.data / "roles.json").unlink(missing_ok=True)
-        command = [sys.executable, "-m", "harness", "up", str(self.stream.config), *map(str, self._options)]
+        command = [sys.executable, "-m", "harness", "up", str(self.stream.config), "--listen", "", *map(str, self._options)]
         with (self.data / "out").open("a") as out, (self.data / "err").open("a") as err:
             self.process = subprocess.Popen(command, stdout=out, stderr=err, text=True, **self._spawn)
         until(lambda: self.ended or set(self.pids()) >= self.roles, START_S, self.words)
