@@ -188,7 +188,8 @@ def test_outputs_are_read_flat_or_nested_an_entry_an_event(outputs: Any, expecte
     "document",
     [
         [], {}, None, "text", {"outputs": None}, {"outputs": []}, {"outputs": {"age": [1, 2]}},
-        {"outputs": [output("age", [3], [1, 2, 3])]}, {"outputs": [output("age", [1], [1])]}, {"outputs": [output("age", [2, 2], [1, 2, 3])]},
+        {"outputs": [output("age", [3], [1, 2, 3])]}, {"outputs": [output("age", [1], [1])]},
+        {"outputs": [output("age", [2, 2], [1, 2, 3])]},
         {"outputs": [output("age", [2], "ab")]},
         {"outputs": [output("age", [2], None)]}, {"outputs": [output("age", None, [1, 2, 3])]}, {"error": "no"},
         {"id": "another", "outputs": [output("age", [2], [1, 2])]},
