@@ -42,6 +42,8 @@ SETTINGS = {
     "offsets.topic.num.partitions": "4",
     "transaction.state.log.num.partitions": "4",
     "group.initial.rebalance.delay.ms": "0",
+    "broker.heartbeat.interval.ms": "250",
+    "broker.session.timeout.ms": "2500",  # after so long a broker that was killed is given up
     "num.network.threads": "2",
     "num.io.threads": "4",
     "log.cleaner.dedupe.buffer.size": str(8 << 20),
@@ -134,6 +136,11 @@ class Broker:
         return f"127.0.0.1:{self.port}"
 
     @property
+    def ended(self) -> bool:
+        """Whether there is no process."""
+        return self._process is None or self._process.poll() is not None
+
+    @property
     def log(self) -> str:
         """What the broker printed."""
         return (self._folder / "log").read_text(encoding="utf-8", errors="replace")
@@ -151,13 +158,13 @@ class Broker:
                     if client.describe_cluster()["controller_id"] >= 0:
                         return
             except (KafkaError, OSError):
-                if time.monotonic() > deadline or self._process.poll() is not None:
+                if time.monotonic() > deadline or self.ended:
                     pytest.fail(f"Kafka did not start:\n{self.log[-3000:]}")
                 time.sleep(0.1)
 
     def stop(self, signal_number: int = signal.SIGTERM) -> None:
         """Ends the process and all it started."""
-        if self._process is None or self._process.poll() is not None:
+        if self.ended:
             return
         os.killpg(self._process.pid, signal_number)
         try:
