@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 
@@ -40,6 +41,7 @@ from harness.roles.analyst import Analyst, Analysts
 from harness.roles.joiner import Joiner, Joiners
 from harness.roles.lane import Lane
 from harness.roles.router import Router
+from harness.roles.topology import Topology
 
 DEFAULT_SHARDS = 1
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
@@ -121,9 +123,17 @@ class Wiring:
 
     def __post_init__(self) -> None:
         _check_store(self.store_url)
-        self.bus = open_bus(self.bus_url)
         self.codec = MsgpackCodec()
-        self.topology = topology.create(self.rollout, self.shards, self.bus)
+
+    @cached_property
+    def bus(self) -> Bus:
+        """The bus, opened when it is first needed: to read a verdict nobody needs it."""
+        return open_bus(self.bus_url)
+
+    @cached_property
+    def topology(self) -> Topology:
+        """The rollout's topics, created where they are missing."""
+        return topology.create(self.rollout, self.shards, self.bus)
 
     # ------------------------------------------------------------------------------------------------------------------- ports
     @property

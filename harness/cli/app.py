@@ -88,6 +88,17 @@ def status(name: Name = None, bus: Bus = None, store: Store = None, data: Data =
 
 
 @app.command()
+def ready(
+    role: Annotated[str, typer.Argument(help="As in router or lane:challenger.")],
+    name: Annotated[str | None, typer.Option("--rollout", help="The rollout; may be left out when there is one.")] = None,
+    store: Store = None,
+    data: Data = DATA,
+) -> None:
+    """Say whether a role is at work, for health checks. Exit 0 if it is, 3 if not."""
+    raise typer.Exit(live.ready(role, name, live.Where(None, store, data)))
+
+
+@app.command()
 def decide(
     name: Name = None,
     store: Store = None,

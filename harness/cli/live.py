@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from harness import config
 from harness.adapters import parquet
 from harness.api import address
 from harness.cli import printing
@@ -20,7 +21,7 @@ from harness.cli.logs import log_to_stderr
 from harness.cli.stores import Place, place, wire
 from harness.commands import decide as deciding
 from harness.commands import registry
-from harness.commands.health import Beat
+from harness.commands.health import Beat, role_health
 from harness.commands.replay import whole_table
 from harness.commands.run import run
 from harness.commands.status import document as status_document
@@ -33,6 +34,7 @@ from harness.wiring import Wiring, create, open_directory, open_presence
 
 API = "api"
 STOP_S = 15.0
+NOT_READY = 3
 LOOK_S = 1.0
 
 
@@ -175,6 +177,16 @@ def status(name: str | None, where: Where, *, as_json: bool) -> None:
             printing.out.print(f"  - {reason}", markup=False)
     if not found:
         printing.note("no rollout here yet: start one with `shadow up CONFIG`")
+
+
+def ready(role: str, name: str | None, where: Where) -> int:
+    """Prints whether a role is at work; returns 0 if it is, 3 if not."""
+    with place(bus=None, store=where.store, data=where.data, create=False) as there:
+        found = registry.find(name, open_directory(there.store))
+        rollout = config.parse(found.document, source=f"the stored config of {found.name}", folder=found.folder)
+        (health,) = role_health([role], open_presence(there.store, rollout))
+    printing.out.print(f"{role}: {health.says}", markup=False)
+    return 0 if health.ready else NOT_READY
 
 
 def decide(name: str | None, where: Where, *, timeout_s: float, as_json: bool) -> int:

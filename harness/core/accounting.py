@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 
 def _merged(a: Mapping[str, Mapping[str, int]], b: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
@@ -60,6 +61,30 @@ class Counts:
     def missing_events(self) -> int:
         """Events charged to a lane."""
         return sum(n for by in self.missing.values() for n in by.values())
+
+
+class Tally:
+    """Counts that are being changed; frozen again at the end of a fold."""
+
+    def __init__(self, counts: Counts) -> None:
+        values = {name: getattr(counts, name) for name in Counts.__dataclass_fields__}
+        self.numbers: dict[str, int] = {name: value for name, value in values.items() if isinstance(value, int)}
+        self.nested: dict[str, dict[str, dict[str, int]]] = {
+            name: {lane: dict(by) for lane, by in value.items()} for name, value in values.items() if name not in self.numbers
+        }
+
+    def add(self, name: str, n: int = 1) -> None:
+        """n more of a plain count."""
+        self.numbers[name] += n
+
+    def lane(self, name: str, lane: str, word: str) -> None:
+        """One more of a lane's word, in `missing`, `lanes` or `versions`."""
+        by = self.nested[name].setdefault(lane, {})
+        by[word] = by.get(word, 0) + 1
+
+    def counts(self) -> Counts:
+        """The counts as they are now."""
+        return Counts(**cast(Any, {**self.numbers, **self.nested}))
 
 
 def identity_problems(counts: Counts, *, read: int, unsampled: int, in_flight: int) -> list[str]:

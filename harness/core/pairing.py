@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
 
-from harness.core.accounting import Counts
+from harness.core.accounting import Counts, Tally
 from harness.core.events import ANSWERED, Answer, AnswerFrame, Event, Frame, Invalid, InvalidOutcome, Outcome
 from harness.core.rollout import Rollout
 from harness.core.routing import ID_BYTES, replicated
@@ -91,27 +90,6 @@ class Snapshot:
     in_flight: int
 
 
-class _Tally:
-    """Counts that are being changed; frozen again at the end of a fold."""
-
-    def __init__(self, counts: Counts) -> None:
-        values = {name: getattr(counts, name) for name in Counts.__dataclass_fields__}
-        self.numbers: dict[str, int] = {name: value for name, value in values.items() if isinstance(value, int)}
-        self.nested: dict[str, dict[str, dict[str, int]]] = {
-            name: {lane: dict(by) for lane, by in value.items()} for name, value in values.items() if name not in self.numbers
-        }
-
-    def add(self, name: str, n: int = 1) -> None:
-        self.numbers[name] += n
-
-    def lane(self, name: str, lane: str, word: str) -> None:
-        by = self.nested[name].setdefault(lane, {})
-        by[word] = by.get(word, 0) + 1
-
-    def counts(self) -> Counts:
-        return Counts(**cast(Any, {**self.numbers, **self.nested}))
-
-
 class _Live:
     """An `Open` while it is being folded: what changes is changed in place, a hundred thousand times a minute."""
 
@@ -144,6 +122,7 @@ class Fold:
         self.rollout, self.layout = rollout, layout
         self.head = head
         self._replica = rollout.models.get("replica")
+        self._n_outputs = len(rollout.outputs)
         self._lanes, self._without_replica = rollout.lanes, tuple(lane for lane in rollout.lanes if lane != "replica")
         self._matures = int(rollout.outcomes.matures_s * 1e6) if rollout.outcomes else 0
         self._opens = {
@@ -158,7 +137,7 @@ class Fold:
     def _begin(self) -> None:
         """Starts a new set of changes on top of the head."""
         head = self.head
-        self._tally = _Tally(head.counts)
+        self._tally = Tally(head.counts)
         self._seen, self._upto = dict(head.seen), dict(head.upto)
         self._mirror, self._predictions, self._bus_time = head.mirror, head.predictions, head.bus_time
         self._ordinal, self._late_labels, self._n_words = head.ordinal, head.late_labels, len(self._words.words)
@@ -316,6 +295,8 @@ class Fold:
         if lane not in opened.lanes:
             self._tally.add("unknown")
             return
+        if answer.status == ANSWERED and len(answer.outputs) != self._n_outputs:  # of another config, or none of ours
+            answer = Answer(key=answer.key, status="bad_output", latency_ms=answer.latency_ms)
         first = opened.answers.get(lane)
         if first is not None:
             if first.status == NO_ANSWER and answer.status == ANSWERED:
@@ -378,10 +359,17 @@ class Fold:
             rows=bytes(rows), labels=labels, early=dict(self._early), words=tuple(self._words.words[self._n_words :]),
         )  # fmt: skip
 
-    def overran(self, n_sources: int) -> Effects:
-        """Records were lost before they were read: one more overrun in the counts, and nothing else."""
+    def overran(self) -> None:
+        """Records of the mirror were lost before they were read, or cannot be read: counted, so that the verdict holds."""
         self._tally.add("overrun")
-        return self.effects(n_sources)
+
+    def skip(self, *, mirror: int = -1, predictions: int = -1) -> None:
+        """A record that is none of ours, by its position in one of the logs. In the mirror events may have been in it: an overrun."""
+        self._mirror, self._predictions = max(self._mirror, mirror), max(self._predictions, predictions)
+        if mirror >= 0:
+            self.overran()
+        else:
+            self._tally.add("unknown")
 
     def applied(self, effects: Effects) -> None:
         """The effects are stored: go on from their head."""

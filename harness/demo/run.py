@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from analysis.types import PairTable
 from harness import config
 from harness.adapters.redis.server import EmbeddedRedis
@@ -21,16 +19,15 @@ from harness.commands import decide
 from harness.commands.replay import whole_table
 from harness.commands.status import status
 from harness.core.errors import ShadowError, UsageError
-from harness.core.reading import microseconds, timestamp
+from harness.core.reading import microseconds
 from harness.core.rollout import Rollout
 from harness.demo import age_models, stream
+from harness.demo.prepare import CHALLENGERS, CONFIG, MODELS, STREAM, end_of, prepare
 from harness.supervisor import Supervisor
 from harness.wiring import Wiring, create
 
-CHALLENGERS = ("regressor", "corrected")
 PER_SECOND = 1_500.0
 TIMEOUT_S = 300.0
-DAY = 86_400_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,17 +55,16 @@ def age(challenger: str, folder: Path, steps: Steps) -> Shown:
     """
     if challenger not in CHALLENGERS:
         raise UsageError(f"--challenger {challenger}: expected one of {', '.join(CHALLENGERS)}")
-    for made in ("models", "stream", "data"):
+    for made in (MODELS, STREAM, "data"):
         shutil.rmtree(folder / made, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     steps.line("training an incumbent and two challengers on NHANES 2017-2018 (people who will not be in the traffic)")
-    age_models.train(folder / "models", progress=None)
-    built = stream.build(folder / "stream")
+    built = prepare(folder, challenger)
     who = f"{built.n_events:,} events of {built.n_people:,} other people over {stream.DAYS} days"
     steps.line(f"traffic: {who}, {built.n_outcomes:,} late labels")
-    config_file = _config(folder, challenger)
+    config_file = folder / CONFIG
     rollout = config.load(config_file)
-    os.environ[age_models.FOLDER] = str((folder / "models").resolve())
+    os.environ[age_models.FOLDER] = str((folder / MODELS).resolve())
     server = EmbeddedRedis.start(folder / "data", durable=True)
     try:
         wiring = create(rollout, server.url, server.url)
@@ -77,7 +73,7 @@ def age(challenger: str, folder: Path, steps: Steps) -> Shown:
         supervisor = Supervisor(wiring.commands(config_file, roles), folder=folder / "data", on_event=lambda *_: None)
         supervisor.start()
         try:
-            verdict = _watch(supervisor, wiring, built, steps)
+            verdict = _watch(supervisor, wiring, folder, built, steps)
         finally:
             supervisor.stop()
         table = whole_table(rollout, [wiring.pair_log(shard) for shard in range(wiring.shards)])
@@ -86,28 +82,11 @@ def age(challenger: str, folder: Path, steps: Steps) -> Shown:
     return Shown(rollout=rollout, verdict=verdict, table=table, folder=folder)
 
 
-def _config(folder: Path, challenger: str) -> Path:
-    """The demo's rollout with the challenger put in, as a file that other commands can read too."""
-    document = yaml.safe_load((Path(__file__).parent / "age.yaml").read_text())
-    document["models"]["challenger"]["uri"] = f"python:harness.demo.age_models:{challenger}"
-    path = folder / "rollout.yaml"
-    path.write_text(yaml.safe_dump(document, sort_keys=False, width=140))
-    return path
-
-
-def _end(rollout: Rollout) -> int:
-    """Record time at which every event has matured and a look has passed, microseconds."""
-    matures = rollout.outcomes.matures_s if rollout.outcomes else 0.0
-    first = microseconds(stream.START.isoformat()) or 0
-    return first + (stream.DAYS + 1) * DAY + int((matures + rollout.window_s + rollout.looks_s) * 1e6)
-
-
-def _watch(supervisor: Supervisor, wiring: Wiring, built: stream.Built, steps: Steps) -> dict[str, Any]:
+def _watch(supervisor: Supervisor, wiring: Wiring, folder: Path, built: stream.Built, steps: Steps) -> dict[str, Any]:
     """Starts the source and keeps the roles running until the last look is read."""
-    rollout, until = wiring.rollout, _end(wiring.rollout)
-    topics = [rollout.events.topic, rollout.outcomes.topic if rollout.outcomes else ""]
-    command = [sys.executable, "-m", "harness.demo.source", "--bus", wiring.bus_url, "--events", str(built.events)]
-    command += ["--outcomes", str(built.outcomes), "--topics", *topics, "--until", timestamp(until), "--per-second", str(PER_SECOND)]
+    until = end_of(wiring.rollout)
+    command = [sys.executable, "-m", "harness.demo.source", "--bus", wiring.bus_url, "--folder", str(folder)]
+    command += ["--per-second", str(PER_SECOND)]
     logs = [wiring.pair_log(shard) for shard in range(wiring.shards)]
     deadline = time.monotonic() + TIMEOUT_S
     source = subprocess.Popen(command)

@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from itertools import groupby, islice
 from pathlib import Path
 
-from harness.core.reading import WATERMARK
+from harness import config
+from harness.core.reading import WATERMARK, timestamp
+from harness.demo import stream
+from harness.demo.prepare import CONFIG, STREAM, end_of
 from harness.ports.bus import Partition
 from harness.wiring import open_bus
 
@@ -26,32 +29,32 @@ def timed(path: Path, topic: str) -> Iterator[tuple[str, str, bytes]]:
             yield record.get("recordedtime", record["time"]), topic, line.rstrip()
 
 
-def send(bus_url: str, events: Path, outcomes: Path, topics: tuple[str, str], until: str, *, per_second: float) -> None:
-    """Appends both files to their topics, merged by time, then says that nothing older than `until` will follow."""
+def send(bus_url: str, folder: Path, *, per_second: float) -> None:
+    """Appends the prepared stream to the rollout's topics, merged by time, then says that nothing older than its end will follow."""
+    rollout = config.load(folder / CONFIG)
+    topics = [rollout.events.topic, rollout.outcomes.topic if rollout.outcomes else ""]
+    files = [folder / STREAM / stream.EVENTS, folder / STREAM / stream.OUTCOMES]
     bus = open_bus(bus_url)
-    merged = heapq.merge(timed(events, topics[0]), timed(outcomes, topics[1]), key=lambda item: item[0])
+    merged = heapq.merge(*(timed(file, topic) for file, topic in zip(files, topics, strict=True)), key=lambda item: item[0])
     began, n = time.monotonic(), 0
     while chunk := list(islice(merged, CHUNK)):
         for topic, items in groupby(chunk, key=lambda item: item[1]):
             bus.append(Partition(topic, 0), [record for _, _, record in items])
         n += len(chunk)
         time.sleep(max(0.0, began + n / per_second - time.monotonic()))
-    mark = {"specversion": "1.0", "id": "end", "source": "/demo", "type": WATERMARK, "time": until}
+    mark = {"specversion": "1.0", "id": "end", "source": "/demo", "type": WATERMARK, "time": timestamp(end_of(rollout))}
     bus.append(Partition(topics[0], 0), [json.dumps(mark).encode()])
     bus.close()
 
 
 def main() -> None:
-    """`python -m harness.demo.source`: what `shadow demo` starts."""
+    """`python -m harness.demo.source --bus URL --folder FOLDER`: what `shadow demo` starts."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--bus", required=True)
-    parser.add_argument("--events", type=Path, required=True)
-    parser.add_argument("--outcomes", type=Path, required=True)
-    parser.add_argument("--topics", nargs=2, required=True)
-    parser.add_argument("--until", required=True)
+    parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--per-second", type=float, required=True)
     args = parser.parse_args()
-    send(args.bus, args.events, args.outcomes, (args.topics[0], args.topics[1]), args.until, per_second=args.per_second)
+    send(args.bus, args.folder, per_second=args.per_second)
 
 
 if __name__ == "__main__":

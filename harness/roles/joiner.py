@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
-from harness.core.errors import HeadMoved, Overrun, Unavailable
+from harness.core.errors import HeadMoved, Overrun, RecordError, StoreFull, Unavailable
 from harness.core.events import Answer, AnswerFrame, Frame
 from harness.core.pairing import NEVER, NO_ANSWER, Fold
 from harness.core.rollout import Rollout
@@ -16,6 +17,9 @@ from harness.ports.pairlog import PairLog
 from harness.roles.lane import lane_group
 from harness.roles.topology import Topology
 
+T = TypeVar("T")
+Mirrored = list[tuple[int, Frame | None]]
+Answered = list[tuple[int, AnswerFrame | None]]
 READ_FRAMES = 32
 DUE_LIMIT = 256
 TRIM_EVERY = 5_000_000  # microseconds
@@ -52,16 +56,14 @@ class Joiner:
         4 apply effects and head together, or nothing: then load again   5 append `no_answer` for lanes that stayed silent.
         """
         try:
-            mirrored, answered, at_end = self._read(wait_s)
+            frames, answers, at_end = self._read(wait_s)
         except Overrun:
             return self._overrun()
-        frames = [(record.position, self._codec.decode_frame(record.value)) for record in mirrored]
-        answers = [(record.position, self._codec.decode_answers(record.value)) for record in answered]
         try:
             due = self._due()
             if frames or answers or due:
                 self._commit(frames, answers, due)
-        except (HeadMoved, Unavailable):
+        except (HeadMoved, Unavailable, StoreFull):
             self._load()
             raise
         if at_end:
@@ -69,38 +71,49 @@ class Joiner:
         self._trim()
         return len(frames) + len(answers) + len(due)
 
-    def _read(self, wait_s: float) -> tuple[list[Record], list[Record], bool]:
-        """(mirror records, answer records, whether the answers were read to their end after the mirror was)."""
-        mirrored = list(self._mirror_reader.read(limit=READ_FRAMES, wait_s=0.0))
-        answered = list(self._answer_reader.read(limit=READ_FRAMES * 2, wait_s=0.0 if mirrored else wait_s))
-        at_end = len(answered) < READ_FRAMES * 2
-        named = max((self._codec.decode_answers(record.value).mirror for record in answered), default=-1)
-        while named > max([self._fold.head.mirror, *(record.position for record in mirrored)]):
-            more = self._mirror_reader.read(limit=READ_FRAMES, wait_s=1.0)
+    def _read(self, wait_s: float) -> tuple[Mirrored, Answered, bool]:
+        """(mirror frames, answer frames, whether the answers were read to their end after the mirror was)."""
+        frames = self._frames(0.0)
+        records = self._answer_reader.read(limit=READ_FRAMES * 2, wait_s=0.0 if frames else wait_s)
+        answers = [(record.position, _decoded(self._codec.decode_answers, record)) for record in records]
+        named = max((answered.mirror for _, answered in answers if answered is not None), default=-1)
+        while named > max([self._fold.head.mirror, *(position for position, _ in frames)]):
+            more = self._frames(1.0)
             if not more:
                 break
-            mirrored += more
-        return mirrored, answered, at_end
+            frames += more
+        return frames, answers, len(records) < READ_FRAMES * 2
+
+    def _frames(self, wait_s: float) -> Mirrored:
+        records = self._mirror_reader.read(limit=READ_FRAMES, wait_s=wait_s)
+        return [(record.position, _decoded(self._codec.decode_frame, record)) for record in records]
 
     def _due(self) -> Sequence[bytes]:
         """Early outcomes that waited for their event as long as a label takes to mature."""
         low = self._fold.low_water()
         return self._pair_log.due(low - self._matures, DUE_LIMIT) if low > NEVER and self._fold.head.counts.waiting else ()
 
-    def _commit(
-        self, frames: Sequence[tuple[int, Frame]], answers: Sequence[tuple[int, AnswerFrame]], due: Sequence[bytes]
-    ) -> None:
+    def _commit(self, frames: Mirrored, answers: Answered, due: Sequence[bytes]) -> None:
         fold = self._fold
-        unknown = fold.unknown_keys((frame for _, frame in frames), (frame for _, frame in answers)) | set(due)
+        unknown = fold.unknown_keys((f for _, f in frames if f is not None), (f for _, f in answers if f is not None)) | set(due)
         fold.know(self._pair_log.find(sorted(unknown)))
         for position, frame in frames:
-            fold.mirror(position, frame)
-        for position, answer_frame in answers:
-            fold.predictions(position, answer_frame)
+            if frame is None:
+                fold.skip(mirror=position)
+            else:
+                fold.mirror(position, frame)
+        for position, answered in answers:
+            if answered is None:
+                fold.skip(predictions=position)
+            else:
+                fold.predictions(position, answered)
         fold.give_up(due)
-        effects = fold.effects(self.topology.n_event_sources)
-        self._pair_log.apply(effects, after=fold.head)  # counts, pairs and positions together: a crash before it means nothing happened
-        fold.applied(effects)
+        self._apply()
+
+    def _apply(self) -> None:
+        effects = self._fold.effects(self.topology.n_event_sources)
+        self._pair_log.apply(effects, after=self._fold.head)  # counts, pairs and positions together: before it nothing has happened
+        self._fold.applied(effects)
 
     def _name_the_silent(self) -> None:
         """Writes `no_answer` into the log for lanes that are silent past the pairing window: log order decides, no clock does."""
@@ -113,9 +126,8 @@ class Joiner:
 
     def _overrun(self) -> int:
         """Records were gone before they were read: counted, so that the verdict holds, and the logs are read from where they start."""
-        effects = self._fold.overran(self.topology.n_event_sources)
-        self._pair_log.apply(effects, after=self._fold.head)
-        self._fold.applied(effects)
+        self._fold.overran()
+        self._apply()
         self._mirror_reader.seek(self._mirror, BEFORE_ALL)
         self._answer_reader.seek(self._predictions, BEFORE_ALL)
         return 0
@@ -139,6 +151,14 @@ class Joiner:
         """Lets go of the connections."""
         self._mirror_reader.close()
         self._answer_reader.close()
+
+
+def _decoded(decode: Callable[[bytes], T], record: Record) -> T | None:
+    """A record as a frame; None for one that is none of ours: anybody can write to a topic, and no record may stop a shard."""
+    try:
+        return decode(record.value)
+    except RecordError:
+        return None
 
 
 class Joiners:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from harness.core.errors import Overrun
+from harness.core.errors import Overrun, RecordError
 from harness.core.events import ANSWERED, Answer, AnswerFrame, Event
 from harness.core.outputs import read_outputs
 from harness.core.rollout import Rollout
@@ -80,7 +80,10 @@ class Lane:
 
     def _asked(self, record: Record) -> list[_Asked]:
         """The events of a frame that this lane is asked about."""
-        frame = self._codec.decode_frame(record.value)
+        try:
+            frame = self._codec.decode_frame(record.value)
+        except RecordError:  # none of ours; the joiner counts it
+            return []
         events = [entry for entry in frame.entries if isinstance(entry, Event)]
         if self._spec.of is not None:
             events = [event for event in events if replicated(event.key, self._spec.percent)]
