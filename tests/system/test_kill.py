@@ -239,11 +239,21 @@ def test_a_lane_that_nobody_runs_is_named_and_holds_nothing_up(
     roles = ("router", "lane:incumbent", "joiner", "analyst")
     running = up(stream, url=by_url, options=["--roles", ",".join(roles)], roles=roles).start()
     running.send(("proof.events", event(streams, n, "good")) for n in range(40))
+    processes.until(lambda: in_flight(running) == 40, processes.FINISH_S, running.words)
+    stored = [key for key in running.client().scan_iter("shadow:*") if running.client().type(key) != b"stream"]
+    assert b"shadow:{proof:0}:open" in stored
+    assert not any(f"{streams.MARKER}-payload".encode() in running.client().dump(key) for key in stored), "payloads stay on the bus"
     processes.until(lambda: missing(running) == 40, processes.FINISH_S, running.words)
     verdict = running.verdict()
     assert verdict["lanes"]["challenger"] == {"answered": 0, "no_answer": 40}
     assert verdict["counts"]["in_flight"] == 0
     assert verdict["verdict"] != "promote"
+
+
+def in_flight(running: Any) -> int:
+    """Events that wait for an answer, as the verdict last said."""
+    found = running.verdict()
+    return found["counts"]["in_flight"] if found else 0
 
 
 def missing(running: Any) -> int:

@@ -83,6 +83,22 @@ def test_the_first_answer_wins_and_a_second_one_changes_nothing(crew: Callable[.
     assert (one.verdict(), one.rows()) == before
 
 
+def test_the_first_answer_wins_while_another_lane_is_still_awaited(one: Any):
+    """The same for an event in flight: what was said first is in the pair, and each lane is tallied once."""
+    one.send("events", [one.event("e", 0, new=30.0)])
+    one.settle()
+    key = next(entry.key for frame in one.frames() for entry in frame.entries)
+    for age in (99.0, 55.0):
+        again = AnswerFrame(lane="incumbent", mirror=0, answers=(Answer(key=key, status="answered", outputs=(age,)),))
+        one.bus.append(one.topology.predictions(0), [one.codec.encode_answers(again)])
+    one.settle()
+    assert one.verdict()["lanes"]["incumbent"] == {"answered": 1}
+    one.silent = set()
+    one.settle()
+    assert one.verdict()["counts"]["paired"] == 1
+    assert [20.0] in one.rows() and [99.0] not in one.rows()
+
+
 def test_an_answer_for_an_event_that_never_was_counts_nowhere_in_the_accounts(crew: Callable[..., Any]):
     """It is noted beside them; counts and lanes stay what they were."""
     one = crew(shards=1)
