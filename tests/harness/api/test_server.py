@@ -25,6 +25,7 @@ from harness.core.errors import UsageError
 CONFIG = Path(__file__).resolve().parents[3] / "configs" / "recorded-replay.yaml"
 URL = re.compile(r"(http://[^ ]+) answers")
 LONG_S = 60.0
+ASK = httpx.Client(verify=False, timeout=20.0, limits=httpx.Limits(max_keepalive_connections=0))  # no certificates are read: all is http
 
 
 def until(condition: Callable[[], Any], why: Callable[[], object]) -> Any:
@@ -106,7 +107,7 @@ class Up:
 def status(url: str) -> int | None:
     """The status of an answer, None without one."""
     try:
-        return httpx.get(url, timeout=10.0).status_code
+        return ASK.get(url).status_code
     except httpx.TransportError:
         return None
 
@@ -140,10 +141,10 @@ def test_a_rollout_is_fed_watched_and_outlives_its_servers_and_its_api(own_redis
     rollout = f"{url}/v1/rollouts/recorded-replay"
     events = [json.loads(line) for line in (CONFIG.parent / "recorded-replay.events.jsonl").read_text().splitlines()]
     headers = {"content-type": "application/cloudevents-batch+json"}
-    answer = httpx.post(f"{rollout}/events", content=json.dumps(events), headers=headers, timeout=20.0)
+    answer = ASK.post(f"{rollout}/events", content=json.dumps(events), headers=headers)
     assert (answer.status_code, answer.json()) == (202, {"accepted": 12})
     assert "server" not in answer.headers
-    until(lambda: httpx.get(rollout, timeout=20.0).json()["counts"]["paired"] == 12, running.said)
+    until(lambda: ASK.get(rollout).json()["counts"]["paired"] == 12, running.said)
     until(lambda: status(f"{rollout}/ready") == 200, running.said)
 
     pid = running.pids()["api"]
@@ -152,15 +153,15 @@ def test_a_rollout_is_fed_watched_and_outlives_its_servers_and_its_api(own_redis
     assert running.process.poll() is None
 
     own_redis.stop()
-    gone = until(lambda: (a := httpx.get(url + "/readyz", timeout=20.0)).status_code == 503 and a.json(), running.said)
+    gone = until(lambda: (a := ASK.get(url + "/readyz")).status_code == 503 and a.json(), running.said)
     assert gone["error"] == "not ready: the bus does not answer, the store does not answer"
     assert status(url + "/healthz") == 200
-    answer = httpx.post(f"{rollout}/events", content="{}", headers={"content-type": "application/json"}, timeout=20.0)
+    answer = ASK.post(f"{rollout}/events", content="{}", headers={"content-type": "application/json"})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     own_redis.start()
     until(lambda: status(url + "/readyz") == 200, running.said)
     until(lambda: status(f"{rollout}/ready") == 200, running.said)
-    assert httpx.get(rollout, timeout=20.0).json()["counts"]["paired"] == 12
+    assert ASK.get(rollout).json()["counts"]["paired"] == 12
     assert running.stop() == 0
     assert status(url + "/healthz") is None
 
@@ -171,10 +172,10 @@ def test_a_role_that_waits_for_its_bus_says_so_in_the_store(own_redis: OwnRedis,
     rollout = f"{running.address()}/v1/rollouts/recorded-replay"
     until(lambda: status(f"{rollout}/ready") == 200, running.said)
     own_redis.stop()
-    found = until(lambda: (a := httpx.get(f"{rollout}/ready", timeout=20.0)).status_code == 503 and a.json(), running.said)
+    found = until(lambda: (a := ASK.get(f"{rollout}/ready")).status_code == 503 and a.json(), running.said)
     assert "waits: redis://127.0.0.1" in found["error"]
-    assert httpx.get(f"{rollout}/verdict", timeout=20.0).json()["verdict"] == "hold"
-    assert httpx.get(rollout, timeout=20.0).json()["bus"] == "away"
+    assert ASK.get(f"{rollout}/verdict").json()["verdict"] == "hold"
+    assert ASK.get(rollout).json()["bus"] == "away"
 
 
 def test_a_port_that_is_taken_is_named_before_anything_starts(redis_url: str, redis_db, up: Callable[..., Up]) -> None:
