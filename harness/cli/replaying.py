@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.adapters.redis.server import EmbeddedRedis
 from harness.cli import files, printing
+from harness.cli.logs import log_to_stderr
 from harness.commands import replay as replaying
 from harness.core.errors import UsageError
 from harness.core.reading import microseconds
@@ -31,6 +32,7 @@ def replay(
             raise UsageError(f"{path}: no such file")
     if outcomes is not None and rollout.outcomes is None:
         raise UsageError(f"--outcomes {outcomes}: the config has no `outcomes`, so nothing would be read from it")
+    log_to_stderr()
     labels: Iterable[bytes] = replaying.lines(outcomes) if outcomes is not None else ()
     with tempfile.TemporaryDirectory(prefix="shadow-") as scratch:
         server = EmbeddedRedis.start(Path(scratch), durable=False)
