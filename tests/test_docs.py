@@ -313,6 +313,6 @@ def test_the_example_of_the_readme_ends_as_it_says(tmp_path):
     (line,) = [line for line in replay_lines(ROOT / "README.md") if line.startswith("$ shadow replay")]
     done = run(line, tmp_path)
     assert done.returncode == EXIT_CODES["hold"], done.stderr
-    shown = [s for body in blocks((ROOT / "README.md").read_text(), "text") for s in body.splitlines() if "is read again at each look" in s]
-    assert len(shown) == 2
+    (shown,) = [body.splitlines() for body in blocks((ROOT / "README.md").read_text(), "text") if "is read again at each look" in body]
+    assert len(shown) == 3
     assert [s for s in shown if s not in done.stdout.splitlines()] == []
