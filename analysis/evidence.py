@@ -17,16 +17,19 @@ from numpy.typing import NDArray
 
 from analysis.fails import Fails, RowKey, testable
 from analysis.gates import RowEvidence, Test, fail_paths, follow_segments, judge, prepare
-from analysis.metrics.contributions import Domain, labelled_rows, rows_of, values_of
+from analysis.metrics.contributions import Domain, agreement_is_known, contributions_of, labelled_rows, rows_of
 from analysis.metrics.support import Floats, latency_cells
 from analysis.metrics.tally import Batch, Tally
 from analysis.packing import pack, unpack
 from analysis.plan import WHOLE, Item, Plan
 from analysis.prefix import Coverage, Indices, Mask, Recent, Sighted, Split, Units
+from analysis.sampling import Sampling
 from analysis.sequential.detector import Detectors
-from analysis.types import Gate, GateResult, InputError, PairTable
+from analysis.types import CLASS_KINDS, Gate, GateResult, InputError, PairTable
 
 __all__ = ["Evidence", "Plan", "combine"]
+
+PAIRS: Domain = ("pairs",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +69,12 @@ class Evidence:
     _coverage: dict[tuple[str, Item], Coverage] = field(init=False, default_factory=dict)
     _tallies: dict[tuple[str, Item], Tally] = field(init=False, default_factory=dict)
     _detectors: dict[tuple[str, Item], Detectors] = field(init=False, default_factory=dict)
+    _sampling: Sampling = field(init=False)
 
     def __post_init__(self) -> None:
-        self._fails = Fails(self.plan, self.labelled, self._splits)
+        self._fails, self._sampling = Fails(self.plan, self.labelled, self._splits), Sampling(self.gates)
+        if self._sampling.needed:
+            self._splits[WHOLE], self._sighted[PAIRS, WHOLE] = Split(WHOLE, 1, [()]), Sighted()
         for gate in self.gates:
             with self._isolated([gate]):
                 self._tests[gate.name] = prepare(gate)
@@ -149,7 +155,8 @@ class Evidence:
             with self._isolated(gate for gate in self.gates if item in _items(gate) and gate.metric.policy == policy):
                 coverage.add(table, policy, *fold.slots[item])
         for (domain, item), sighted in self._sighted.items():
-            users = [gate for gate in self.gates if item in _items(gate) and self._domain(gate) == domain]
+            users = [gate for gate in self.gates if (item in _items(gate) and self._domain(gate) == domain)
+                     or (gate.metric.weighted and (domain, item) == (PAIRS, WHOLE))]
             with self._isolated(users):
                 slots, counts = fold.slots[item]
                 rows = np.flatnonzero(rows_of(domain, table) & counts)
@@ -158,6 +165,10 @@ class Evidence:
                 recent = self._recent.get((domain, item))
                 fresh = first if recent is None else recent.firsts(windows[rows], places[rows], slots[rows], *size)
                 fold.rows[domain, item] = rows, first, fresh
+        if self._sampling.needed:
+            with self._isolated(gate for gate in self.gates if gate.metric.weighted):
+                rows, first, _ = fold.rows[PAIRS, WHOLE]
+                self._sampling.fold(table, rows[first], looks, look_of_row)
         return fold
 
     def _domain(self, gate: Gate) -> Domain | None:
@@ -198,6 +209,7 @@ class Evidence:
                 self._watch(test, item, batch, fold.looks[looks], fresh)
             else:
                 paths[gate.name, item] = np.repeat(test.log_e_fail(tally.counts)[:, None], len(fold.looks), axis=1)
+            paths[gate.name, item][:, self._sampling.misdrawn(gate, fold.looks)] = -np.inf
 
     def _watch(self, test: Test, item: Item, batch: Batch, looks: Indices, fresh: Mask) -> None:
         """Let the change detectors take the first contribution of each unit in each window."""
@@ -205,33 +217,39 @@ class Evidence:
         if detectors is None:
             return
         rows = np.flatnonzero(fresh)
-        values = test.support.fail_values(batch.values[rows])
-        found = detectors.add(batch.slots[rows], np.stack([values, np.ones(len(rows))], axis=-1), self._fails.alarm_levels(test.gate, item))
-        self._fails.alarm(test.gate, item, {slot: int(looks[rows[at]]) for slot, at in found.items()})
+        weights = np.ones(len(rows)) if batch.weights is None else batch.weights[rows] * (test.support.least or 1.0)
+        contributions = np.stack([test.support.fail_values(batch.values[rows]), weights], axis=-1)
+        found = detectors.add(batch.slots[rows], contributions, self._fails.alarm_levels(test.gate, item))
+        alarms = {slot: int(looks[rows[at]]) for slot, at in found.items()}
+        self._fails.alarm(test.gate, item, {slot: at for slot, at in alarms.items() if not self._sampling.misdrawn(test.gate, [at])[0]})
 
     def _batches(self, test: Test, fold: _Fold) -> dict[Item, tuple[Batch, Indices, Mask]]:
         """For each item the gate's contributions of this fold, the look of each, and which are the first of a unit in a window."""
-        values, n_good = self._values(test, fold)
+        values, weights, n_good = self._values(test, fold)
         cells, batches = _cells(test, fold.table), {}
         for item in _items(test.gate):
             rows, first, fresh = fold.rows[test.domain, item]
-            kept = rows < n_good
+            kept = rows < n_good if weights is None else (rows < n_good) & (weights[rows] > 0.0)
             rows, first = rows[kept], first[kept]
-            batch = Batch(fold.slots[item][0][rows], values[rows], first, None if cells is None else cells[rows])
+            slots, counts = fold.slots[item]
+            if test.gate.metric.weighted and test.gate.metric.kind not in CLASS_KINDS and not counts.all():
+                raise InputError(f"a weighted {test.gate.metric.kind} speaks of all pairs and cannot be split by a segment of the truth")
+            batch = Batch(slots[rows], values[rows], first, None if cells is None else cells[rows],
+                          None if weights is None else weights[rows])
             batches[item] = batch, fold.look_of_row[rows], fresh[kept]
         return batches
 
-    def _values(self, test: Test, fold: _Fold) -> tuple[Floats, int]:
-        """(the contribution of every row, how many rows come before the first faulty one); a fault breaks the gate."""
-        values = values_of(test.gate, fold.table)
+    def _values(self, test: Test, fold: _Fold) -> tuple[Floats, Floats | None, int]:
+        """(contribution and weight of every row, how many rows come before the first faulty one); a fault breaks the gate."""
+        values, weights = contributions_of(test.gate, fold.table)
         rows = fold.rows[test.domain, WHOLE][0]
         faulty = rows[test.support.faulty(values[rows])]
         if not len(faulty):
-            return values, len(fold.table)
+            return values, weights, len(fold.table)
         row = int(faulty[0])
         self._broken[test.gate.name] = (f"contribution {values[row]} of row {self.n_rows + row} lies outside "
                                         f"[{test.support.low}, {test.support.high}] or is not finite")
-        return values, row
+        return values, weights, row
 
     def failed_at(self, gate: str, segment: dict[str, str] | None = None) -> int | None:
         """The look, in microseconds, at which a row failed; None while it has not."""
@@ -265,16 +283,20 @@ class Evidence:
 
     def _judged(self, gate: Gate, item: Item, slot: int, fail_level: float) -> GateResult:
         split, coverage = self._splits[item], self._coverage.get((gate.metric.policy or "", item))
+        unsupported = coverage is not None and coverage.unsupported(slot, agreements=not agreement_is_known(gate))
         row = RowEvidence(
             segment=dict(zip(item, split.values[slot], strict=True)) if item else None, tally=self._tallies.get((gate.name, item)),
-            slot=slot, n_rows=split.rows[slot], n_pairs=split.pairs[slot], unsupported=coverage is not None and coverage.unsupported(slot),
+            slot=slot, n_rows=split.rows[slot], n_pairs=split.pairs[slot], unsupported=unsupported,
             failed=(gate.name, item, slot) in self._fails.failed, alarmed_at=self._fails.alarmed.get((gate.name, item, slot)),
-            broken=gate.name in self._broken, alpha=self.plan.alpha_of(gate), fail_level=fail_level)
+            broken=gate.name in self._broken, misdrawn=self._misdrawn(gate), alpha=self.plan.alpha_of(gate), fail_level=fail_level)
         try:
             return judge(gate, self._tests.get(gate.name), row)
         except Exception as error:  # reading never changes the state, so this is kept apart from it
             self._unread[gate.name] = f"{type(error).__name__}: {error}"
             return judge(gate, None, row)
+
+    def _misdrawn(self, gate: Gate) -> bool:
+        return self.last_look is not None and bool(self._sampling.misdrawn(gate, [self.last_look])[0])
 
     # ------------------------------------------------------------------------------------------------------------ bytes
     def to_bytes(self) -> bytes:
@@ -285,7 +307,8 @@ class Evidence:
                                                                        for name, latched in self._latches()},
             "splits": [[split.values[split.n_listed :], split.born, split.rows, split.pairs] for split in self._splits.values()],
             "coverage": [[[*cell, n, part.labels[cell]] for cell, n in part.pairs.items()] for part in self._coverage.values()],
-            "sums": [[tally.event_sums, tally.unit_sums] for tally in self._tallies.values()],
+            "sums": [[tally.event_sums, tally.unit_sums, tally.event_weights, tally.unit_weights] for tally in self._all_tallies()],
+            "drawn": [self._sampling.fired, self._sampling.labelled],
         }
         arrays: dict[str, NDArray[Any]] = {"units": self._units.ids}
         arrays |= {f"sighted.{k}": sighted.bits for k, sighted in enumerate(self._sighted.values())}
@@ -294,16 +317,20 @@ class Evidence:
         for k, detectors in enumerate(self._detectors.values()):
             arrays |= {f"levels.{k}": detectors.levels, f"waiting.{k}": detectors.waiting, f"taken.{k}": detectors.n,
                        f"stopped.{k}": detectors.stopped}
-        for k, tally in enumerate(self._tallies.values()):
+        for k, tally in enumerate(self._all_tallies()):
             arrays |= {f"counts.{k}": tally.counts, f"events.{k}": tally.events, f"cells.{k}": tally.cells}
         return pack(head, arrays)
+
+    def _all_tallies(self) -> tuple[Tally, ...]:
+        return *self._tallies.values(), *self._sampling.tallies.values()
 
     def _latches(self) -> tuple[tuple[str, dict[RowKey, int]], ...]:
         return ("failed", self._fails.failed), ("alarmed", self._fails.alarmed)
 
     def _design(self) -> str:
         """SHA-256 of the plan and of every bet and grid, to nine digits: other bets on old counts are no e-process."""
-        return hashlib.sha256("\n".join([self.plan.digest(), *(test.facts() for test in self._tests.values())]).encode()).hexdigest()
+        facts = [self.plan.digest(), *(test.facts() for test in self._tests.values()), self._sampling.facts()]
+        return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
     @classmethod
     def from_bytes(cls, plan: Plan, labelled: bool, data: bytes) -> Evidence:
@@ -334,9 +361,10 @@ class Evidence:
         for k, detectors in enumerate(new._detectors.values()):
             detectors.levels, detectors.waiting = arrays[f"levels.{k}"], arrays[f"waiting.{k}"]
             detectors.n, detectors.stopped = arrays[f"taken.{k}"], arrays[f"stopped.{k}"]
-        for k, (tally, (of_events, of_units)) in enumerate(zip(new._tallies.values(), head["sums"], strict=True)):
+        new._sampling.fired, new._sampling.labelled = head["drawn"]
+        for k, (tally, sums) in enumerate(zip(new._all_tallies(), head["sums"], strict=True)):
             tally.counts, tally.events, tally.cells = arrays[f"counts.{k}"], arrays[f"events.{k}"], arrays[f"cells.{k}"]
-            tally.event_sums, tally.unit_sums = of_events, of_units
+            tally.event_sums, tally.unit_sums, tally.event_weights, tally.unit_weights = sums
         return new
 
 

@@ -18,7 +18,7 @@ from analysis.metrics.tally import Batch, Tally
 from analysis.sequential.designs import Design, Question, design
 from analysis.types import Gate, GateResult, InputError, Interval, Reason, Status
 
-_WORST_REASONS: tuple[Reason, ...] = ("compute_error", "unpaired", "no_support", "insufficient")
+_WORST_REASONS: tuple[Reason, ...] = ("compute_error", "sample_ratio", "unpaired", "no_support", "insufficient")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,11 @@ class Test:
 
     def log_e_pass(self, counts: Ints) -> Floats:
         """Log e-value for the pass, shape (...,), from counts of shape (..., cells of the support)."""
-        return self.design.log_e_pass(self.support.for_pass(counts), self.support.values)
+        return self.design.log_e_pass(self.support.for_pass(counts), self.support.values, self.support.weights)
 
     def log_e_fail(self, counts: Ints) -> Floats:
         """Log e-value for the fail, shape (...,)."""
-        return self.design.log_e_fail(self.support.for_fail(counts), self.support.values)
+        return self.design.log_e_fail(self.support.for_fail(counts), self.support.values, self.support.weights)
 
     def facts(self) -> str:
         """Everything that is fixed before the data, in words."""
@@ -62,8 +62,18 @@ def prepare(gate: Gate) -> Test:
         question = Question(kind="rate", low=0.0, high=1.0, word="below", limit=round(1.0 - quantile, 12))
         return Test(gate, domain, support, design(question), latency_edges(gate.limit))
     question = Question(kind=support.kind, low=support.low, high=support.high, word=gate.word, limit=gate.limit, expect=gate.expect,
-                        discordance=gate.discordance)
+                        discordance=_spread(gate, support))
     return Test(gate, domain, support, design(question))
+
+
+def _spread(gate: Gate, support: Support) -> float | None:
+    """What the design takes for `discordance`: a variance once weights make a number of a rate, at most 1/least times as large."""
+    metric = gate.metric
+    if not metric.weighted or support.kind != "numeric" or metric.least is None:
+        return gate.discordance
+    if gate.discordance is None and metric.loss == "zero_one" and gate.word in ("below", "above"):
+        return (gate.limit / 2.0 if gate.expect is None else gate.expect) / metric.least or None
+    return None if gate.discordance is None else gate.discordance / metric.least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +82,7 @@ class RowEvidence:
 
     n_rows, n_pairs: events of the row's segment, and those that both lanes answered. unsupported: a decision cell has pairs and no
     label. failed: a fail is latched. alarmed_at: the look of the change detector's alarm, None without one. broken: the gate met an
-    error. fail_level: level of the row's own fail.
+    error. misdrawn: labels are not as frequent as recorded. fail_level: level of the row's own fail.
     """
 
     segment: Mapping[str, str] | None
@@ -84,6 +94,7 @@ class RowEvidence:
     failed: bool
     alarmed_at: int | None
     broken: bool
+    misdrawn: bool
     alpha: float
     fail_level: float
 
@@ -93,7 +104,7 @@ def judge(gate: Gate, test: Test | None, row: RowEvidence) -> GateResult:
     stopped = row.failed or row.alarmed_at is not None
     blank = GateResult(name=gate.name, segment=row.segment, status=Status.FAIL if stopped else Status.UNDECIDED,
                        reason=None if stopped else "insufficient", estimate=None, lower=None, upper=None, limit=gate.limit,
-                       n_units=0, n_events=0, estimate_events=None, alpha=row.alpha, method=gate.method, log_e_pass=None,
+                       n_units=0, n_events=0, estimate_events=None, alpha=row.alpha, method=_method(gate), log_e_pass=None,
                        log_e_fail=None, on_fail=gate.on_fail, dry_run=gate.dry_run, alarmed_at=row.alarmed_at)
     if test is None or row.tally is None:
         return blank if stopped else replace(blank, reason="compute_error")
@@ -108,9 +119,18 @@ def judge(gate: Gate, test: Test | None, row: RowEvidence) -> GateResult:
                      lower=_finite(interval.low if interval else None), upper=_finite(interval.high if interval else None))
     if stopped:
         return result
+    if row.misdrawn:
+        return replace(result, reason="sample_ratio")
     if log_e_pass >= -log(row.alpha) and not row.unsupported and n_units >= gate.min_units:
         return replace(result, status=Status.PASS, reason=None)
     return replace(result, reason=_reason(test, row))
+
+
+def _method(gate: Gate) -> str:
+    """The method, and of whom a labelled gate speaks."""
+    if not gate.metric.labelled:
+        return gate.method
+    return f"{gate.method}, {'weighted' if gate.metric.weighted else 'among labelled'}"
 
 
 def _reason(test: Test, row: RowEvidence) -> Reason:
@@ -123,13 +143,14 @@ def _interval(test: Test, row: RowEvidence, tally: Tally) -> Interval:
     """The ends that agree with the status: the side of the limit at alpha from the pass, the other at the level of the fail."""
     if test.edges is not None:
         return _latency_interval(test, tally.cells[row.slot, 1], row, test.edges)
-    counts, values = tally.counts[row.slot], test.support.values
+    counts, values, weights = tally.counts[row.slot], test.support.values, test.support.weights
     for_pass, for_fail = test.support.for_pass(counts), test.support.for_fail(counts)
     if test.gate.word == "within":
         under, over = test.design.pass_
-        return Interval(low=over.bound(for_pass, values, level=row.alpha), high=under.bound(for_pass, values, level=row.alpha))
-    passing = test.design.pass_[0].bound(for_pass, values, level=row.alpha)
-    failing = test.design.fail[0].bound(for_fail, values, level=row.fail_level)
+        return Interval(low=over.bound(for_pass, values, level=row.alpha, weights=weights),
+                        high=under.bound(for_pass, values, level=row.alpha, weights=weights))
+    passing = test.design.pass_[0].bound(for_pass, values, level=row.alpha, weights=weights)
+    failing = test.design.fail[0].bound(for_fail, values, level=row.fail_level, weights=weights)
     return Interval(low=failing, high=passing) if test.gate.word == "below" else Interval(low=passing, high=failing)
 
 
@@ -215,12 +236,13 @@ def fail_paths(test: Test, tally: Tally, batch: Batch, look_of_row: Ints, n_look
     if not batch.first.any():
         return paths
     slots, values, looks = batch.slots[batch.first], batch.values[batch.first], look_of_row[batch.first]
+    weights = None if batch.weights is None else batch.weights[batch.first]
     for slot in np.unique(slots):
         mine = slots == slot
         changed, place = np.unique(looks[mine], return_inverse=True)
         counts = np.zeros((len(changed), test.support.n_values), np.int64)
-        row, cell, weight = test.support.spread(values[mine])
-        np.add.at(counts, (place.reshape(-1)[row], cell), weight)
+        row, cell, share = test.support.spread(values[mine], None if weights is None else weights[mine])
+        np.add.at(counts, (place.reshape(-1)[row], cell), share)
         since = test.log_e_fail(tally.counts[slot] + np.cumsum(counts, axis=0))
         paths[slot] = np.append(start[slot], since)[np.searchsorted(changed, np.arange(n_looks), side="right")]
     return paths

@@ -186,6 +186,6 @@ class Coverage:
         for counter, chosen in ((self.pairs, rows), (self.labels, rows[known[rows]])):
             counter.update(zip(slots[chosen].tolist(), old[chosen].tolist(), new[chosen].tolist(), strict=True))
 
-    def unsupported(self, slot: int) -> bool:
-        """Whether a decision cell of the slot has pairs and no label."""
-        return any(cell[0] == slot and not self.labels[cell] for cell in self.pairs)
+    def unsupported(self, slot: int, *, agreements: bool = True) -> bool:
+        """Whether a decision cell of the slot has pairs and no label; without `agreements` only cells of two decisions that differ."""
+        return any(cell[0] == slot and not self.labels[cell] and (agreements or cell[1] != cell[2]) for cell in self.pairs)

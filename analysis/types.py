@@ -28,6 +28,8 @@ Reason = Literal[
 ]
 
 LABELLED_KINDS = frozenset({"harm", "loss", "precision", "recall", "cost"})
+CLASS_KINDS = frozenset({"harm", "precision", "recall"})
+"""Kinds that are a share of a class that only labels tell: with weights, a ratio of weighted sums."""
 
 
 class InputError(ValueError):
@@ -96,6 +98,9 @@ class Metric:
       latency     lane, quantile in (0, 1)
       difference  output, bound (largest possible |challenger - incumbent|): mean of challenger - incumbent
     A kind that is not known here gives an undecided row with the reason compute_error.
+
+    least: labels are drawn with a recorded probability of at least this, in (0, 1], and are weighted by one over it; None: labels
+    come as they come, and a labelled metric speaks of the labelled events only.
     """
 
     kind: str
@@ -110,6 +115,12 @@ class Metric:
     truth_name: str | None = None
     bound: float | None = None
     quantile: float | None = None
+    least: float | None = None
+
+    @property
+    def weighted(self) -> bool:
+        """Whether its labels are weighted, so that it speaks of all pairs."""
+        return self.labelled and self.least is not None
 
     @property
     def labelled(self) -> bool:

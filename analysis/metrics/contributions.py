@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.metrics.support import FAST, SLOW, UNKNOWN, Floats, Support
-from analysis.types import Column, Gate, InputError, Metric, PairTable
+from analysis.types import CLASS_KINDS, Column, Gate, InputError, Metric, PairTable
 
 Domain = tuple[str, ...]
 Mask = NDArray[np.bool_]
@@ -23,11 +23,17 @@ T = TypeVar("T")
 
 # ------------------------------------------------------------------------------------------------------------ which rows
 def domain_of(metric: Metric) -> Domain:
-    """The rows that a metric is defined on, as a hashable key for `rows_of`.
+    """The rows that a metric is defined on, as a hashable key for `rows_of`: with weights every pair, labelled or not.
 
     Raises:
         InputError: the kind is not known, or a part that it needs is missing.
     """
+    own = _own_domain(metric)
+    return ("pairs",) if metric.weighted else own
+
+
+def _own_domain(metric: Metric) -> Domain:
+    """The rows on which its number is known."""
     if metric.kind in ("missing", "errors", "latency"):
         return ("all",)
     if metric.kind in ("flip", "difference"):
@@ -91,6 +97,11 @@ def paired_difference(gate: Gate) -> bool:
     return gate.compared or (gate.word == "within" and gate.metric.kind != "difference")
 
 
+def agreement_is_known(gate: Gate) -> bool:
+    """Whether equal decisions make its weighted contribution known without a label: the difference of two losses of one policy."""
+    return gate.metric.weighted and gate.metric.loss == "zero_one" and paired_difference(gate)
+
+
 def support_of(gate: Gate) -> Support:
     """The range of a gate's contributions.
 
@@ -104,16 +115,41 @@ def support_of(gate: Gate) -> Support:
         return Support("latency", 0.0, 1.0)
     if compared and metric.kind in ("flip", "precision", "difference"):
         raise InputError(f"{metric.kind} takes below or above, got {gate.word}")
-    if metric.kind == "difference" or (metric.kind == "loss" and metric.loss != "zero_one"):
-        bound = float(_needed(metric.bound, "bound", metric))
+    least = metric.least if metric.weighted else None
+    if least is not None and not 0.0 < least <= 1.0:
+        raise InputError(f"least must lie in (0, 1], got {least}")
+    if metric.kind == "difference" or (metric.kind == "loss" and (metric.loss != "zero_one" or least is not None)):
+        bound = 1.0 if metric.loss == "zero_one" else float(_needed(metric.bound, "bound", metric))
         if not 0.0 < bound < np.inf:
             raise InputError(f"bound must be positive and finite, got {bound}")
+        bound /= least or 1.0
         return Support("numeric", -bound if compared or metric.kind == "difference" else 0.0, bound)
-    return Support("sign", -1.0, 1.0) if compared else Support("rate", 0.0, 1.0)
+    return Support("sign", -1.0, 1.0, least) if compared else Support("rate", 0.0, 1.0, least)
+
+
+def contributions_of(gate: Gate, table: PairTable) -> tuple[Floats, Floats | None]:
+    """(value, weight) of every row, shape (rows,) each; meaningful where the domain is, NaN where a number is not known there.
+
+    Without a propensity every weight is one (None). With one a share of a class has the weight 1/propensity on the labelled rows of its
+    class and 0 elsewhere; any other metric has its value times that weight, and 0 on rows without a label.
+
+    Source: STATISTICS 4 and 7.5.
+    """
+    values, metric = values_of(gate, table), gate.metric
+    if not metric.weighted:
+        return values, None
+    known, least = rows_of(_own_domain(metric), table), float(metric.least or 1.0)
+    chance = table["propensity"]
+    with np.errstate(invalid="ignore"):
+        trusted = (chance >= least * (1.0 - 1e-6)) & (chance <= 1.0 + 1e-6)  # a table may keep propensities in single precision
+        weights = np.where(trusted, 1.0 / np.clip(chance, least, 1.0), np.nan)
+    if metric.kind in CLASS_KINDS:
+        return np.where(known, np.where(trusted, values, np.nan), 0.0), np.where(known & trusted, weights, 0.0)
+    return np.where(known, values * weights, 0.0), None
 
 
 def values_of(gate: Gate, table: PairTable) -> Floats:
-    """The contribution of every row, shape (rows,); meaningful where its domain is, NaN where a number is not known there."""
+    """The number of every row before any weight, shape (rows,)."""
     metric = gate.metric
     if metric.kind == "latency":
         return _latency(gate, table)
@@ -144,7 +180,9 @@ def _of_lane(metric: Metric, table: PairTable, lane: str) -> Floats:
         policy = _policy(metric)
         return np.abs(_says(table, policy, lane, ("true",)) - table[f"{policy}.truth"])
     output, truth = _needed(metric.output, "output", metric), table[f"truth.{_needed(metric.truth_name, 'truth_name', metric)}"]
-    return _loss(_needed(metric.loss, "loss", metric), np.asarray(table[f"{output}.{lane}"], dtype=np.float64), truth)
+    found = _loss(_needed(metric.loss, "loss", metric), np.asarray(table[f"{output}.{lane}"], dtype=np.float64), truth)
+    # a probability of 0 for what then happened has no finite log loss: it counts as the bound that the config states
+    return np.minimum(found, _needed(metric.bound, "bound", metric)) if metric.loss == "log_loss" else found
 
 
 def _loss(loss: str, said: Floats, truth: Floats) -> Floats:

@@ -18,6 +18,7 @@ N_BINS = 1_000
 WEIGHT_BITS = 32
 FAST, SLOW, UNKNOWN = 0.0, 1.0, 2.0
 EDGE_RATIO = 1.01
+N_WEIGHTS = 256
 N_EDGES_A_SIDE = 1_160
 
 
@@ -28,30 +29,46 @@ class Support:
     kind: "rate" for 0 and 1; "sign" for -1, 0 and 1; "numeric" for 1,001 equal steps over [low, high], where a contribution between
     two steps is shared by both (linear binning: the mean is kept, and evidence can only get less); "latency" for fast, slow and
     unknown (answered, without a latency), where unknown is slow to a pass and fast to a fail.
+
+    least: for a "rate" or a "sign" whose contributions have weights 1/propensity in [1, 1/least]: the cells are then every value times
+    257 equal steps of the weight, relative to the largest, shared linearly like a numeric value.
     """
 
     kind: Literal["rate", "sign", "numeric", "latency"]
     low: float
     high: float
+    least: float | None = None
 
     def __post_init__(self) -> None:
+        if self.least is not None and (not 0.0 < self.least <= 1.0 or self.kind not in ("rate", "sign")):
+            raise InputError(f"weights need a rate or a sign and a least propensity in (0, 1], got {self.kind} and {self.least}")
         if not (np.isfinite(self.low) and np.isfinite(self.high) and self.low < self.high):
             raise InputError(f"a range of contributions must be finite and not empty, got [{self.low}, {self.high}]")
 
     @property
     def n_values(self) -> int:
-        return {"rate": 2, "sign": 3, "latency": 3}.get(self.kind, N_BINS + 1)
+        distinct = {"rate": 2, "sign": 3, "latency": 3}.get(self.kind, N_BINS + 1)
+        return distinct if self.least is None else distinct * (N_WEIGHTS + 1)
 
     @property
     def values(self) -> Floats:
         """The values that e-processes count: 0 and 1 for a latency, else one for each cell."""
+        if self.least is not None:
+            return np.repeat(np.linspace(self.low, self.high, self.n_values // (N_WEIGHTS + 1)), N_WEIGHTS + 1)
         return np.array([0.0, 1.0]) if self.kind == "latency" else np.linspace(self.low, self.high, self.n_values)
+
+    @property
+    def weights(self) -> Floats | None:
+        """The weight of each of `values`, relative to the largest; None where all are one."""
+        if self.least is None:
+            return None
+        return np.tile(np.linspace(0.0, 1.0, N_WEIGHTS + 1), self.n_values // (N_WEIGHTS + 1))
 
     def for_pass(self, counts: Ints) -> NDArray[Any]:
         """Counts of `values` as a pass process takes them, from counts of cells; shape (..., cells) to (..., values)."""
         if self.kind == "latency":
             return np.stack([counts[..., 0], counts[..., 1] + counts[..., 2]], axis=-1)
-        return counts / self.one if self.kind == "numeric" else counts
+        return counts / self.one if self.one > 1 else counts
 
     def for_fail(self, counts: Ints) -> NDArray[Any]:
         """The same as a fail process takes them."""
@@ -66,26 +83,29 @@ class Support:
     @property
     def one(self) -> int:
         """The weight of one contribution in `counts`."""
-        return 1 << WEIGHT_BITS if self.kind == "numeric" else 1
+        return 1 << WEIGHT_BITS if self.kind == "numeric" or self.least is not None else 1
 
     @property
     def bits(self) -> int:
         """Sums are integer multiples of 2**-bits: 0 for discrete values, else as fine as 62 bits allow, at most 44."""
         if self.kind != "numeric":
-            return 0
+            return 0 if self.least is None else min(44, 62 - max(frexp(1.0 / self.least)[1], 0))
         return min(44, 62 - max(frexp(max(abs(self.low), abs(self.high)))[1], 0))
 
-    def spread(self, values: Floats) -> tuple[Ints, Ints, Ints]:
-        """(contribution, cell, weight): which cells each contribution adds to and how much, in multiples of 1 / `one`."""
-        n = len(values)
+    def spread(self, values: Floats, weights: Floats | None = None) -> tuple[Ints, Ints, Ints]:
+        """(contribution, cell, share): which cells each contribution adds to and how much, in multiples of 1 / `one`.
+
+        Args:
+            values: Shape (n,).
+            weights: 1/propensity of each, shape (n,), where the support has them.
+        """
+        n, offset = len(values), 1 if self.kind == "sign" else 0
+        if self.least is not None:
+            relative, start = np.asarray(weights) * self.least, (values.astype(np.int64) + offset) * (N_WEIGHTS + 1)
+            return _shared(np.clip(relative, 0.0, 1.0) * N_WEIGHTS, N_WEIGHTS, self.one, start)
         if self.kind != "numeric":
-            offset = 1 if self.kind == "sign" else 0
             return np.arange(n), values.astype(np.int64) + offset, np.ones(n, np.int64)
-        place = np.clip((values - self.low) / (self.high - self.low), 0.0, 1.0) * N_BINS
-        left = np.minimum(place.astype(np.int64), N_BINS - 1)
-        right_weight = np.rint((place - left) * self.one).astype(np.int64)
-        both = np.concatenate([np.arange(n), np.arange(n)])
-        return both, np.concatenate([left, left + 1]), np.concatenate([self.one - right_weight, right_weight])
+        return _shared(np.clip((values - self.low) / (self.high - self.low), 0.0, 1.0) * N_BINS, N_BINS, self.one, np.zeros(n, np.int64))
 
     def faulty(self, values: Floats) -> NDArray[np.bool_]:
         """Which contributions cannot be taken: not finite, or outside the range by more than rounding."""
@@ -97,6 +117,14 @@ class Support:
     def fixed(self, values: Floats) -> Ints:
         """Each value as a multiple of 2**-bits."""
         return np.rint(np.ldexp(values, self.bits)).astype(np.int64)
+
+
+def _shared(place: Floats, n_steps: int, one: int, start: Ints) -> tuple[Ints, Ints, Ints]:
+    """Each place in [0, n_steps] shared by the steps beside it, counted from `start`."""
+    left = np.minimum(place.astype(np.int64), n_steps - 1)
+    right_share = np.rint((place - left) * one).astype(np.int64)
+    both = np.concatenate([np.arange(len(place)), np.arange(len(place))])
+    return both, np.concatenate([start + left, start + left + 1]), np.concatenate([one - right_share, right_share])
 
 
 def exact_sums(slots: NDArray[Any], fixed: Ints, n_slots: int) -> list[int]:

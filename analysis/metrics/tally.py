@@ -20,12 +20,14 @@ class Batch:
 
     slots: which value of the split each row belongs to, shape (n,). values: the contribution, shape (n,). first: whether it is the
     first of its unit, shape (n,). cells: for a latency its cell (`latency_cells`), else None.
+    weights: 1/propensity of each row where the support has them, else None; shape (n,).
     """
 
     slots: Slots
     values: Floats
     first: NDArray[np.bool_]
     cells: Ints | None = None
+    weights: Floats | None = None
 
 
 @dataclass(slots=True)
@@ -33,7 +35,8 @@ class Tally:
     """Counts for each slot; new slots start at zero.
 
     counts: first events of units by value, shape (slots, values), in multiples of 1 / support.one. events: rows. sums: over events
-    and over first events, in multiples of 2**-support.bits. cells: the same of latencies, shape (slots, 2, cells).
+    and over first events, in multiples of 2**-support.bits; weights: sums of the weights alike, 0 where there are none.
+    cells: counts of latencies over events and over first events, shape (slots, 2, cells).
     """
 
     support: Support
@@ -42,6 +45,8 @@ class Tally:
     events: Ints = field(init=False)
     event_sums: list[int] = field(default_factory=list)
     unit_sums: list[int] = field(default_factory=list)
+    event_weights: list[int] = field(default_factory=list)
+    unit_weights: list[int] = field(default_factory=list)
     cells: Ints = field(init=False)
 
     def __post_init__(self) -> None:
@@ -56,8 +61,8 @@ class Tally:
             self.counts = np.concatenate([self.counts, np.zeros((more, self.support.n_values), np.int64)])
             self.events = np.concatenate([self.events, np.zeros(more, np.int64)])
             self.cells = np.concatenate([self.cells, np.zeros((more, 2, self.n_cells), np.int64)])
-            self.event_sums += [0] * more
-            self.unit_sums += [0] * more
+            for sums in (self.event_sums, self.unit_sums, self.event_weights, self.unit_weights):
+                sums += [0] * more
 
     def add(self, batch: Batch) -> None:
         """Count a batch; its values must be free of faults and its slots must have room.
@@ -68,13 +73,17 @@ class Tally:
         if self.support.faulty(batch.values).any():
             raise InputError(f"a contribution lies outside [{self.support.low}, {self.support.high}] or is not finite")
         n = len(self.events)
-        fixed = self.support.fixed(batch.values)
+        fixed = self.support.fixed(batch.values if batch.weights is None else batch.values * batch.weights)
         units = batch.first
-        row, cell, weight = self.support.spread(batch.values[units])
-        np.add.at(self.counts, (batch.slots[units][row], cell), weight)
+        row, cell, share = self.support.spread(batch.values[units], None if batch.weights is None else batch.weights[units])
+        np.add.at(self.counts, (batch.slots[units][row], cell), share)
         self.events += np.bincount(batch.slots, minlength=n)
         self.event_sums = _added(self.event_sums, exact_sums(batch.slots, fixed, n))
         self.unit_sums = _added(self.unit_sums, exact_sums(batch.slots[units], fixed[units], n))
+        if batch.weights is not None:
+            heavy = self.support.fixed(batch.weights)
+            self.event_weights = _added(self.event_weights, exact_sums(batch.slots, heavy, n))
+            self.unit_weights = _added(self.unit_weights, exact_sums(batch.slots[units], heavy[units], n))
         if batch.cells is not None:
             np.add.at(self.cells[:, 0], (batch.slots, batch.cells), 1)
             np.add.at(self.cells[:, 1], (batch.slots[units], batch.cells[units]), 1)
@@ -92,6 +101,8 @@ class Tally:
             total.cells[:n] += part.cells
             total.event_sums[:n] = _added(total.event_sums[:n], part.event_sums)
             total.unit_sums[:n] = _added(total.unit_sums[:n], part.unit_sums)
+            total.event_weights[:n] = _added(total.event_weights[:n], part.event_weights)
+            total.unit_weights[:n] = _added(total.unit_weights[:n], part.unit_weights)
         return total
 
     def units(self, slot: int) -> int:
@@ -99,17 +110,17 @@ class Tally:
         return int(self.counts[slot].sum()) // self.support.one
 
     def mean(self, slot: int) -> float | None:
-        """The mean over first events of units; None without any."""
-        return _ratio(self.unit_sums[slot], self.units(slot), self.support.bits)
+        """The (weighted) mean over first events of units; None without any."""
+        return _ratio(self.unit_sums[slot], self.unit_weights[slot] or self.units(slot) << self.support.bits)
 
     def mean_events(self, slot: int) -> float | None:
-        """The mean over all events; None without any."""
-        return _ratio(self.event_sums[slot], int(self.events[slot]), self.support.bits)
+        """The (weighted) mean over all events; None without any."""
+        return _ratio(self.event_sums[slot], self.event_weights[slot] or int(self.events[slot]) << self.support.bits)
 
 
 def _added(one: list[int], two: list[int]) -> list[int]:
     return [a + b for a, b in zip(one, two, strict=True)]
 
 
-def _ratio(total: int, n: int, bits: int) -> float | None:
-    return total / (n << bits) if n else None
+def _ratio(total: int, whole: int) -> float | None:
+    return total / whole if whole else None

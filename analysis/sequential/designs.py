@@ -27,13 +27,13 @@ class Design:
     pass_: tuple[Process, ...]
     fail: tuple[Process, ...]
 
-    def log_e_pass(self, counts: Counts, values: Floats) -> Floats:
+    def log_e_pass(self, counts: Counts, values: Floats, weights: Floats | None = None) -> Floats:
         """The smallest log e-value of the pass processes, shape (...,)."""
-        return np.min([p.log_e(counts, values) for p in self.pass_], axis=0)  # type: ignore[no-any-return]
+        return np.min([p.log_e(counts, values, weights=weights) for p in self.pass_], axis=0)  # type: ignore[no-any-return]
 
-    def log_e_fail(self, counts: Counts, values: Floats) -> Floats:
+    def log_e_fail(self, counts: Counts, values: Floats, weights: Floats | None = None) -> Floats:
         """The log of the mean e-value of the fail processes, shape (...,)."""
-        found = [p.log_e(counts, values) for p in self.fail]
+        found = [p.log_e(counts, values, weights=weights) for p in self.fail]
         return found[0] if len(found) == 1 else log_sum_exp(np.stack(found, axis=-1)) - log(len(found))
 
 

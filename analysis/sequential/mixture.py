@@ -80,9 +80,10 @@ class Process:
         if not self.low < self.limit < self.high:
             raise InputError(f"a limit must lie inside the range of its contributions ({self.low}, {self.high}), got {self.limit}")
 
-    def log_factors(self, values: Floats, limit: float) -> Floats:
-        """ln(1 + lambda_j (v - m)), signed by what is proved: shape (values, bets)."""
-        return np.log1p(self._gains(values, limit)[:, None] * self.bets.fractions[None, :])
+    def log_factors(self, values: Floats, limit: float, weights: Floats | None = None) -> Floats:
+        """ln(1 + lambda_j w (v - m)), signed by what is proved: shape (values, bets). weights: w of each value in [0, 1], None for 1."""
+        gains = self._gains(values, limit)
+        return np.log1p((gains if weights is None else gains * weights)[:, None] * self.bets.fractions[None, :])
 
     def factors(self, values: Floats, weights: Floats) -> Floats:
         """1 + lambda_j w (v - m), signed by what is proved, of single contributions with weights w in [0, 1]: shape (values, bets)."""
@@ -94,15 +95,17 @@ class Process:
         # a gain of -room is the worst value: the ratio is then exactly -1, whatever the rounding of the range
         return np.maximum(gain / room, -1.0)
 
-    def log_e(self, counts: Counts, values: Floats, *, limit: float | None = None) -> Floats:
+    def log_e(self, counts: Counts, values: Floats, *, limit: float | None = None, weights: Floats | None = None) -> Floats:
         """Log e-value of each row of counts, shape (...,), from counts of shape (..., values).
 
         Args:
             counts: How often each value was seen, >= 0; a fraction where a contribution is spread over two values.
             values: The value of each column, in [low, high].
             limit: The mean to test instead of the process's own; the fractions and weights stay.
+            weights: The weight of each column in [0, 1], relative to the largest possible; None where all are one. The mean is then
+                that of the weighted contributions, sum of w v / sum of w.
         """
-        table = self.log_factors(values, self.limit if limit is None else limit)
+        table = self.log_factors(values, self.limit if limit is None else limit, weights)
         used = np.flatnonzero(counts.any(axis=tuple(range(counts.ndim - 1))))
         wealth = np.zeros((*counts.shape[:-1], len(self.bets.fractions)))
         if counts.ndim == 1:
@@ -112,7 +115,7 @@ class Process:
                 wealth += counts[..., v, None] * table[v]
         return log_sum_exp(wealth + self.bets.log_weights)
 
-    def bound(self, counts: Counts, values: Floats, *, level: float) -> float:
+    def bound(self, counts: Counts, values: Floats, *, level: float, weights: Floats | None = None) -> float:
         """The end of the confidence sequence on the side that is proved: upper for "below", lower for "above".
 
         Bisection with the limit as the first point; the rejected side is returned. So it lies strictly inside the limit if and only
@@ -122,20 +125,21 @@ class Process:
             counts: Shape (values,).
             values: Shape (values,).
             level: Chance that the mean is ever beyond the bound, in (0, 1).
+            weights: As in `log_e`, shape (values,).
         """
         if not 0.0 < level < 1.0:
             raise InputError(f"level must lie in (0, 1), got {level}")
         used = np.flatnonzero(counts)
-        kept, at = counts[used], values[used]
+        kept, at, heavy = counts[used], values[used], None if weights is None else weights[used]
         enough = -log(level)
         inner, outer = (self.low, self.high) if self.proves == "below" else (self.high, self.low)
-        proved = bool(self.log_e(kept, at) >= enough)
+        proved = bool(self.log_e(kept, at, weights=heavy) >= enough)
         accepted, rejected = (inner, self.limit) if proved else (self.limit, outer)
         for _ in range(N_BISECTIONS):
             middle = 0.5 * (accepted + rejected)
             if middle in (accepted, rejected):
                 break
-            if self.log_e(kept, at, limit=middle) >= enough:
+            if self.log_e(kept, at, limit=middle, weights=heavy) >= enough:
                 rejected = middle
             else:
                 accepted = middle

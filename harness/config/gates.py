@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from analysis.types import Gate, Metric, Word
+from analysis.types import CLASS_KINDS, Gate, Metric, Word
 from harness.config import durations
 from harness.config import gatewords as words
 from harness.config.problems import Known, Problems, Steps, listed, shown
@@ -37,7 +37,8 @@ _MEANING = {
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a gate may speak of. truths: names of the outcome's truths, None when that is broken; outcomes: whether there are any."""
+    """What a gate may speak of. truths: names of the outcome's truths, None when that is broken. least: the least propensity of a label,
+    None where none is declared."""
 
     outputs: Known[Output]
     policies: Known[Policy]
@@ -45,6 +46,7 @@ class Scope:
     segments: Known[Segment]
     lanes: tuple[str, ...]
     truths: frozenset[str] | None
+    least: float | None = None
 
 
 def gates(shaped: dict[int, words.GateWords], scope: Scope, problems: Problems) -> tuple[Gate, ...]:
@@ -64,6 +66,8 @@ def gates(shaped: dict[int, words.GateWords], scope: Scope, problems: Problems) 
 
 def _gate(gate: words.GateWords, path: Steps, scope: Scope, problems: Problems) -> Gate | None:
     metric = _metric(gate.metric, (*path, "metric"), scope, problems)
+    if metric is not None and metric.labelled:
+        metric = replace(metric, least=scope.least)
     each = _each(gate, metric, path, scope, problems)
     said = gate.limits
     if not said:
@@ -351,6 +355,14 @@ def _each(gate: words.GateWords, metric: Metric | None, path: Steps, scope: Scop
             segment = scope.segments.find(name, where, problems)
             if segment is not None and segment.truth is not None and metric is not None and not metric.labelled:
                 problems.add(where, f"`{name}` is a segment by truth, for gates on labels; {metric.kind} has no labels")
+            elif segment is not None and segment.truth is not None and metric is not None and _of_all_pairs(metric):
+                problems.add(where, f"`{name}` is a segment by truth; a {metric.kind} weighted by a propensity speaks of all pairs, and of "
+                                    "those without a label nobody knows the segment: use a harm")
         if len(set(item)) < len(item) or item in found[:number]:
             problems.add(where, f"{' x '.join(item)} stands twice")
     return tuple(found)
+
+
+def _of_all_pairs(metric: Metric) -> bool:
+    """Whether its pairs without a label count too."""
+    return metric.weighted and metric.kind not in CLASS_KINDS

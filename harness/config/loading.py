@@ -71,7 +71,7 @@ def _fields(parts: Parts, problems: Problems) -> dict[str, Any]:
     known_policies = policies.policies(parts, outputs, segments, tuple(models), problems)
     harms = policies.harms(parts, known_policies, problems)
     truths = frozenset(outcomes.truth) if outcomes else frozenset() if "outcomes" not in parts.document else None
-    scope = Scope(outputs, known_policies, harms, segments, tuple(models), truths)
+    scope = Scope(outputs, known_policies, harms, segments, tuple(models), truths, outcomes.least if outcomes else None)
     events = parts.events
     return {
         "name": simple["rollout"],

@@ -82,3 +82,21 @@ def test_every_metric_is_accepted_with_some_limit(metric: Any) -> None:
     """Else the agreement above would be empty."""
     document = {**AGE, "gates": [{"name": "new", "metric": metric, "below": "1s" if "latency" in metric else 0.5}]}
     assert len(parse(document, source="test", folder=Path()).gates) == 1
+
+
+def test_labelled_gates_are_weighted_when_outcomes_declare_a_propensity() -> None:
+    """The config says it once, for all of them; unlabelled gates have nothing to weight."""
+    weighted = parse(AGE, source="test", folder=Path()).gates
+    assert {gate.metric.least for gate in weighted if gate.metric.labelled} == {0.1}
+    assert {gate.metric.least for gate in weighted if not gate.metric.labelled} == {None}
+    outcomes = {key: value for key, value in AGE["outcomes"].items() if key != "propensity"}
+    assert {gate.metric.least for gate in parse({**AGE, "outcomes": outcomes}, source="test", folder=Path()).gates} == {None}
+
+
+def test_a_weighted_loss_by_a_segment_of_the_truth_is_refused() -> None:
+    """Of a pair without a label nobody knows the segment; the rate of a class is a ratio and needs none."""
+    gates = [{"name": "loss", "metric": {"loss": "zero_one", "policy": "over_13"}, "worse_by_at_most": 0.01, "each": ["true_age"]},
+             {"name": "harm", "metric": {"harm": "minor_allowed"}, "worse_by_at_most": 0.01, "each": ["true_age"]}]
+    with pytest.raises(ConfigError) as refused:
+        parse({**AGE, "gates": gates}, source="test", folder=Path())
+    assert [problem.path for problem in refused.value.problems] == ["gates.0.each"]
