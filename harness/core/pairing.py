@@ -108,9 +108,9 @@ class _Live:
         return len(self.answers) == len(self.lanes)
 
     def frozen(self) -> Open:
-        """What is stored of it: everything but the payload."""
+        """What is stored of it: everything but the payload and the plain id."""
         return Open(
-            ordinal=self.ordinal, event=self.event._replace(payload=b""), mirror=self.mirror, sent=self.sent,
+            ordinal=self.ordinal, event=self.event._replace(payload=b"", id=""), mirror=self.mirror, sent=self.sent,
             answers=dict(self.answers), outcome=self.outcome,
         )  # fmt: skip
 
