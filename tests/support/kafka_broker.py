@@ -37,7 +37,7 @@ SETTINGS = {
     "process.roles": "broker,controller",
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "PLAINTEXT",
-    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL",
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL,SASL_PLAINTEXT:SASL_PLAINTEXT",
     "auto.create.topics.enable": "false",
     "offsets.topic.num.partitions": "4",
     "transaction.state.log.num.partitions": "4",
@@ -105,16 +105,19 @@ class Broker:
     """One node, broker and controller, that can be stopped, killed and started again on its data."""
 
     def __init__(
-        self, folder: Path, node: int, port: int, controllers: Sequence[int], cluster_id: str, settings: Mapping[str, str], heap: str
-    ) -> None:
+        self, folder: Path, node: int, port: int, controllers: Sequence[int], cluster_id: str, settings: Mapping[str, str], heap: str,
+        listeners: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self.port, self._heap, self._folder, self._process = port, heap, folder, None
+        self.ports = {"PLAINTEXT": port, **dict(zip(listeners, free_ports(len(listeners)), strict=True))}
         folder.mkdir(parents=True, exist_ok=True)
+        addresses = ",".join(f"{name}://127.0.0.1:{at}" for name, at in self.ports.items())
         everything = {
             **SETTINGS,
             "node.id": str(node),
             "controller.quorum.voters": ",".join(f"{n}@127.0.0.1:{p}" for n, p in enumerate(controllers, 1)),
-            "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controllers[node - 1]}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+            "listeners": f"{addresses},CONTROLLER://127.0.0.1:{controllers[node - 1]}",
+            "advertised.listeners": addresses,
             "log.dirs": str(folder / "data"),
             **settings,
         }
@@ -185,9 +188,11 @@ class Broker:
 
 
 class Cluster:
-    """Brokers that know each other."""
+    """Brokers that know each other. listeners: beside PLAINTEXT, on the first broker."""
 
-    def __init__(self, folder: Path, n: int, settings: Mapping[str, str] | None = None, heap: str = "256m") -> None:
+    def __init__(
+        self, folder: Path, n: int, settings: Mapping[str, str] | None = None, heap: str = "256m", listeners: Sequence[str] = ()
+    ) -> None:
         ports = free_ports(2 * n)
         replicas = str(min(3, n))
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode()
@@ -199,7 +204,10 @@ class Cluster:
             "transaction.state.log.min.isr": "1",
             **(settings or {}),
         }
-        self.brokers = [Broker(folder / str(k), k, ports[k - 1], ports[n:], cluster_id, shared, heap) for k in range(1, n + 1)]
+        self.brokers = [
+            Broker(folder / str(k), k, ports[k - 1], ports[n:], cluster_id, shared, heap, listeners if k == 1 else ())
+            for k in range(1, n + 1)
+        ]
 
     @property
     def url(self) -> str:

@@ -46,6 +46,13 @@ class Address:
         """Kafka's own word for how it is spoken with."""
         return ("SASL_" if self.mechanism else "") + ("SSL" if self.tls else "PLAINTEXT")
 
+    @property
+    def doubts(self) -> str:
+        """What else may be wrong when nobody answers: over TLS a broker that refuses is told from one that is away by nothing."""
+        doubts = ["a certificate that ca_file does not vouch for, or for another name"] if self.tls else []
+        doubts += ["a wrong user or password"] if self.mechanism else []
+        return f"; that may also be {' or '.join(doubts)}" if doubts else ""
+
 
 def parse(url: str, environment: Mapping[str, str] = os.environ) -> Address:
     """The address in a URL. Raises UsageError for one that cannot be used; no message repeats what may be a secret."""

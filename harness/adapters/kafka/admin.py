@@ -144,7 +144,7 @@ class Admin:
     def _call(self, ask: Callable[[Any], T]) -> T:
         """Asks, and asks again while the cluster says that it is not ready, for at most PATIENCE_S. All questions may be repeated."""
         deadline = time.monotonic() + PATIENCE_S
-        with translated(self._address.where), self._lock:
+        with translated(self._address), self._lock:
             while True:
                 try:
                     if self._client is None:

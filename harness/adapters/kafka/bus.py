@@ -74,7 +74,7 @@ class KafkaBus:
         """Appends in order, batch after batch: the next one leaves when the one before is on all in-sync replicas. So a failure can cost
         the batch it hit and those behind it, never one in the middle.
         """
-        with translated(self._address.where), self._lock:
+        with translated(self._address), self._lock:
             for batch in batches(values):
                 try:
                     self._deliver(partition, batch)

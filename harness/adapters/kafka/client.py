@@ -72,26 +72,26 @@ def _tls(address: Address) -> ssl.SSLContext:
 
 
 @contextmanager
-def translated(where: str) -> Iterator[None]:
-    """Errors of kafka-python inside become ours; `where` is the address as messages may show it."""
+def translated(address: Address) -> Iterator[None]:
+    """Errors of kafka-python inside become ours."""
     try:
         yield
     except ShadowError:
         raise
     except errors.KafkaError as error:
-        raise _ours(where, error) from None
+        raise _ours(address, error) from None
     except (OSError, ssl.SSLError) as error:
-        raise BusUnavailable(f"{where}: Kafka does not answer ({type(error).__name__})") from None
+        raise BusUnavailable(f"{address.where}: Kafka does not answer ({type(error).__name__}){address.doubts}") from None
 
 
-def _ours(where: str, error: errors.KafkaError) -> ShadowError:
+def _ours(address: Address, error: errors.KafkaError) -> ShadowError:
     """What an error of the client means to us. Everything that is not known to be for good is worth another try."""
-    name = type(error).__name__.removesuffix("Error")
+    where, name = address.where, type(error).__name__.removesuffix("Error")
     if isinstance(error, errors.OffsetOutOfRangeError | errors.LogTruncationError):
         return Overrun(f"{where}: records were gone before they were read ({name})")
     if isinstance(error, _LOGIN):
         return UsageError(f"{where}: Kafka refused the login ({name}); see SHADOW_KAFKA_USERNAME, SHADOW_KAFKA_PASSWORD, sasl_mechanism")
-    if isinstance(error, _REFUSED):
+    if isinstance(error, _REFUSED) or "AuthorizationFailed" in str(error):  # a producer wraps what it met first
         return UsageError(f"{where}: this user may not do that ({name}); docs/kafka.md lists the rights that each role needs")
     if isinstance(error, _TOO_LARGE):
         return UsageError(f"{where}: a record is larger than its topic takes; raise the topic's max.message.bytes")
@@ -101,4 +101,4 @@ def _ours(where: str, error: errors.KafkaError) -> ShadowError:
         return UsageError(f"{where}: this Kafka is too old ({name}); 2.4 or later is needed")
     if isinstance(error, errors.InvalidRecordError):
         return UsageError(f"{where}: Kafka refused the records; a topic of ours must have cleanup.policy=delete")
-    return BusUnavailable(f"{where}: Kafka does not answer ({name})")
+    return BusUnavailable(f"{where}: Kafka does not answer ({name}){address.doubts}")

@@ -61,7 +61,7 @@ class KafkaReader:
         Records that were there when the reader was placed are waited for a moment longer (BACKLOG_S): a read that finds nothing means
         that nothing is there, not that the first answer is under way.
         """
-        with translated(self._address.where):
+        with translated(self._address):
             if not self._after:
                 time.sleep(max(0.0, wait_s))
                 return []
@@ -178,5 +178,5 @@ class KafkaReader:
         """Lets go of the connection."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            with translated(self._address.where):
+            with translated(self._address):
                 consumer.close(autocommit=False)
