@@ -9,14 +9,17 @@ import typer
 
 from harness import config
 from harness.adapters import parquet
-from harness.cli import printing
+from harness.cli import comparison, printing
 from harness.commands import analyze as analyzing
+from harness.commands import compare as comparing
 from harness.core.errors import UsageError
 from harness.core.reading import microseconds
 from harness.core.rollout import Rollout
 from harness.core.verdicts import EXIT_CODES
 from harness.pages import terminal
+from harness.pages.report import render
 from harness.pages.sentence import sentence
+from harness.wiring import code_version
 
 ConfigFile = Annotated[Path, typer.Argument(help="The rollout: a YAML file.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
@@ -59,6 +62,58 @@ def _read(rollout: Rollout, pairs: Path) -> dict[str, object]:
     return columns
 
 
+def compare(
+    files: Annotated[list[Path], typer.Argument(help="A table of scores, or two that are joined by --on: CSV, JSON lines or Parquet.")],
+    old: Annotated[str, typer.Option(help="Column with the score of the model that decides now.")],
+    new: Annotated[str, typer.Option(help="Column with the score of the model on trial.")],
+    truth: Annotated[str | None, typer.Option(help="Column with what turned out to be true: a number, or true and false.")] = None,
+    at: Annotated[str | None, typer.Option(help="Lines at which a score becomes a decision, as in 13,16,18.")] = None,
+    unit: Annotated[str | None, typer.Option(help="Column with the person (or item) that a row is of.")] = None,
+    by: Annotated[str | None, typer.Option(help="Columns to split by, as in gender,region.")] = None,
+    on: Annotated[str | None, typer.Option(help="Column with the id of a row; joins two files.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html and the draft, rollout.yaml.")] = None,
+    json: Json = False,
+) -> None:
+    """Compare two columns of scores: what would change, for whom, in both directions. No bus, no server. Exit 0 when it worked."""
+    ask = comparing.Ask(files=tuple(files), old=old, new=new, truth=truth, at=_lines(at), unit=unit, by=tuple(_split(by)), on=on)
+    found = comparing.compare(ask, code_version=code_version())
+    if out is not None:
+        _write(out, found)
+    if json:
+        printing.json_document(comparison.document(found))
+    else:
+        for line in comparison.notes(found):
+            printing.out.print(line, markup=False)
+        printing.out.print()
+        printing.out.print(comparison.table(found))
+        printing.out.print()
+        for line in comparison.changes(found):
+            printing.out.print(line, markup=False)
+    if out is not None:
+        printing.note(f"report: {out / 'report.html'}; a draft of a rollout: {out / 'rollout.yaml'}")
+
+
+def _split(words: str | None) -> list[str]:
+    return [word.strip() for word in (words or "").split(",") if word.strip()]
+
+
+def _lines(at: str | None) -> tuple[float, ...]:
+    try:
+        return tuple(float(word) for word in _split(at))
+    except ValueError:
+        raise UsageError(f"--at {at}: expected numbers, as in --at 13,16,18") from None
+
+
+def _write(folder: Path, found: comparing.Compared) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.html").write_text(render(found.rollout, found.verdict, found.table), encoding="utf-8")
+        (folder / "rollout.yaml").write_text(found.yaml, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be written: {error.strerror or error}") from None
+
+
 def register(app: typer.Typer) -> None:
     """Adds the commands to `shadow`."""
+    app.command(name="compare")(compare)
     app.command(name="analyze")(analyze)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis import frames
-from analysis.evidence import Evidence, Plan, combine
+from analysis.evidence import Evidence, combine
 from analysis.types import Column, InputError, Metric, PairTable
 from harness.core.errors import UsageError
 from harness.core.policies import decide, truth_class
@@ -18,6 +18,7 @@ from harness.core.rollout import MISSING_REASONS, Policy, Rollout
 from harness.core.table import flips
 from harness.core.verdicts import decide as follow
 from harness.core.verdicts import reasons, row_document
+from harness.roles.analyst import plan_of
 
 MISSING_WORDS = (*MISSING_REASONS, "not_asked")
 BASE = frozenset({"event_id", "unit_id", "arrived", "missing.incumbent", "missing.challenger"})
@@ -200,8 +201,7 @@ def fold(rollout: Rollout, table: PairTable, *, until: int | None = None) -> tup
     until: stop record time here (microseconds): later events, labels that came later, and labelled events younger than `matures` are
     not folded. Without it time runs on until every wait is over.
     """
-    listed = {segment.name: segment.listed for segment in rollout.events.segments}
-    plan = Plan(rollout.gates, alpha=rollout.alpha, n_stages=len(rollout.stages), listed=listed)
+    plan = plan_of(rollout)
     grid, matures = int(rollout.looks_s * 1e6), int(rollout.outcomes.matures_s * 1e6) if rollout.outcomes else 0
     found = []
     for labelled, lag in ((False, 0), (True, matures)):
