@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.metrics.contributions import NULL, cells_of, paired_rows
+from analysis.metrics.contributions import paired_rows
+from analysis.metrics.numbers import NULL, cells_of
 from analysis.plan import Item, Value
 from analysis.types import PairTable
 

@@ -96,6 +96,10 @@ class Metric:
                   zero_one: policy
       missing, errors   lane
       latency     lane, quantile in (0, 1)
+      action      policy, decisions: share of these decisions of `lane`, incumbent or challenger
+      cost        costs: (policy, truth, decisions, weight) of each harm; bound (largest possible cost of an event)
+      disagreement          output, tolerance (numbers, scores), labels (of scores): share of pairs whose outputs differ
+      excess_disagreement   policy, share (of the events that the replica is asked about, in (0, 1])
       difference  output, bound (largest possible |challenger - incumbent|): mean of challenger - incumbent
     A kind that is not known here gives an undecided row with the reason compute_error.
 
@@ -116,6 +120,10 @@ class Metric:
     bound: float | None = None
     quantile: float | None = None
     least: float | None = None
+    costs: tuple[tuple[str, bool, tuple[str, ...], float], ...] = ()
+    tolerance: float | None = None
+    labels: tuple[str, ...] = ()
+    share: float | None = None
 
     @property
     def weighted(self) -> bool:

@@ -64,10 +64,15 @@ def _columns(rollout: Rollout, metric: Metric) -> list[str]:
     found = [f"missing.{metric.lane}"] if metric.kind in ("missing", "errors", "latency") else []
     if metric.kind == "latency":
         found.append(f"latency_ms.{metric.lane}")
-    if metric.policy is not None:
-        found += [f"{metric.policy}.incumbent", f"{metric.policy}.challenger"]
-        found += [f"{metric.policy}.truth"] if metric.labelled else []
-    if metric.output is not None:
+    for policy in dict.fromkeys([metric.policy, *(policy for policy, *_ in metric.costs)]):
+        if policy is not None:
+            found += [f"{policy}.incumbent", f"{policy}.challenger"]
+            found += [f"{policy}.truth"] if metric.labelled else []
+    if metric.kind == "excess_disagreement":
+        found += [f"{metric.policy}.replica", "missing.replica"]
+    if metric.labels:
+        found += [f"{metric.output}.{label}.{lane}" for label in metric.labels for lane in ("incumbent", "challenger")]
+    elif metric.output is not None:
         found += [f"{metric.output}.incumbent", f"{metric.output}.challenger"]
     return found + ([f"truth.{metric.truth_name}"] if metric.truth_name is not None else [])
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from analysis.types import CLASS_KINDS, Gate, Metric, Word
 from harness.config import durations
 from harness.config import gatewords as words
-from harness.config.problems import Known, Problems, Steps, listed, shown
+from harness.config.metrics import Scope, metric_of
+from harness.config.problems import Problems, Steps, listed, shown
 from harness.config.words import Words
-from harness.core.rollout import Harm, Output, Policy, Segment
 
-_QUANTILE = re.compile(r"p([0-9]{1,2}(?:\.[0-9]{1,4})?)\Z")
-_LOG_LOSS_BOUND = 20.0
 _FINEST = 1e-6  # of a number's bound: finer limits need more than 10^12 events
 _OF_RATE = ("below", "above")
 _OF_LABELS = ("below", "above", "worse_by_at_most", "better_by_more_than", "within")
 _WORDS: dict[type[Words], tuple[str, ...]] = {
     words.FlipMetric: _OF_RATE,
+    words.DisagreementMetric: _OF_RATE,
+    words.ExcessDisagreementMetric: ("below",),
     words.MissingMetric: ("below",),
     words.ErrorsMetric: ("below",),
     words.LatencyMetric: ("below",),
@@ -33,20 +32,6 @@ _MEANING = {
     "better_by_more_than": "smallest improvement that counts",
     "within": "largest difference that counts as equal",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """What a gate may speak of. truths: names of the outcome's truths, None when that is broken. least: the least propensity of a label,
-    None where none is declared."""
-
-    outputs: Known[Output]
-    policies: Known[Policy]
-    harms: Known[Harm]
-    segments: Known[Segment]
-    lanes: tuple[str, ...]
-    truths: frozenset[str] | None
-    least: float | None = None
 
 
 def gates(shaped: dict[int, words.GateWords], scope: Scope, problems: Problems) -> tuple[Gate, ...]:
@@ -65,9 +50,12 @@ def gates(shaped: dict[int, words.GateWords], scope: Scope, problems: Problems) 
 
 
 def _gate(gate: words.GateWords, path: Steps, scope: Scope, problems: Problems) -> Gate | None:
-    metric = _metric(gate.metric, (*path, "metric"), scope, problems)
+    metric = metric_of(gate.metric, (*path, "metric"), scope, problems)
     if metric is not None and metric.labelled:
         metric = replace(metric, least=scope.least)
+    if metric is not None and metric.kind == "action" and metric.lane != "challenger" and not gate.limits.keys() <= set(_OF_RATE):
+        asked = listed(list(gate.limits))
+        problems.add((*path, "metric", "lane"), f"got {metric.lane}; {asked} compares the challenger with the incumbent")
     each = _each(gate, metric, path, scope, problems)
     said = gate.limits
     if not said:
@@ -108,159 +96,21 @@ def _word(word: str) -> Word:
     return next(name for name in known if name == word)
 
 
-# ------------------------------------------------------------------------------------------------------------------ metrics
-def _metric(metric: Any, path: Steps, scope: Scope, problems: Problems) -> Metric | None:
-    """The metric with its names resolved; None after reporting why not."""
-    match metric:
-        case words.FlipMetric():
-            return _flip(metric, path, scope, problems)
-        case words.HarmMetric(harm=name):
-            harm = scope.harms.find(name, (*path, "harm"), problems)
-            policy = scope.policies.usable.get(harm.policy) if harm else None
-            if harm is None or policy is None or not _judged(policy.output, path, scope, problems):
-                return None
-            return Metric(kind="harm", policy=policy.name, truth=harm.truth, decisions=harm.decisions)
-        case words.FalsePositiveMetric(false_positive_rate=name):
-            return _rate("false_positive_rate", name, Metric(kind="harm", truth=False, decisions=("true",)), path, scope, problems)
-        case words.FalseNegativeMetric(false_negative_rate=name):
-            return _rate("false_negative_rate", name, Metric(kind="harm", truth=True, decisions=("false",)), path, scope, problems)
-        case words.PrecisionMetric(precision=name):
-            return _rate("precision", name, Metric(kind="precision"), path, scope, problems)
-        case words.RecallMetric(recall=name):
-            return _rate("recall", name, Metric(kind="recall"), path, scope, problems)
-        case words.LossMetric():
-            return _loss(metric, path, scope, problems)
-        case words.MissingMetric(missing=lane):
-            return Metric(kind="missing", lane=lane) if _lane(lane, (*path, "missing"), scope, problems) else None
-        case words.ErrorsMetric(errors=lane):
-            return Metric(kind="errors", lane=lane) if _lane(lane, (*path, "errors"), scope, problems) else None
-        case words.LatencyMetric():
-            return _latency(metric, path, scope, problems)
-        case words.DifferenceMetric():
-            return _difference(metric, path, scope, problems)
-    problems.add(path, "unknown metric")
-    return None
-
-
-def _flip(metric: words.FlipMetric, path: Steps, scope: Scope, problems: Problems) -> Metric | None:
-    policy = scope.policies.find(metric.flip, (*path, "flip"), problems)
-    if policy is None:
-        return None
-    for key, word in (("from", metric.from_), ("to", metric.to)):
-        if word is not None and word not in policy.decisions:
-            problems.add((*path, key), f"the policy {policy.name} never says `{word}`; expected {listed(policy.decisions)}")
-    if metric.from_ is not None and metric.from_ == metric.to:
-        problems.add((*path, "to"), f"got `{metric.to}`, the same as `from`; that is no flip")
-    return Metric(kind="flip", policy=policy.name, from_=metric.from_, to=metric.to)
-
-
-def _rate(key: str, name: str, shape: Metric, path: Steps, scope: Scope, problems: Problems) -> Metric | None:
-    """A generic rate of a policy that says true or false."""
-    policy = scope.policies.find(name, (*path, key), problems)
-    if policy is None or not _two_valued(policy, key, (*path, key), problems) or not _judged(policy.output, path, scope, problems):
-        return None
-    return Metric(kind=shape.kind, policy=policy.name, truth=shape.truth, decisions=shape.decisions)
-
-
-def _loss(metric: words.LossMetric, path: Steps, scope: Scope, problems: Problems) -> Metric | None:
-    needed, other = ("policy", "output") if metric.loss == "zero_one" else ("output", "policy")
-    if getattr(metric, other) is not None:
-        problems.add((*path, other), f"{metric.loss} is a loss of one {needed}, not of one {other}")
-    name = getattr(metric, needed)
-    if name is None:
-        problems.absent((*path, needed), f"is missing; expected the {needed} that {metric.loss} judges")
-        return None
-    if metric.loss == "zero_one":
-        policy = scope.policies.find(name, (*path, "policy"), problems)
-        if policy is None or not _two_valued(policy, "zero_one", (*path, "policy"), problems):
-            return None
-        judged = _judged(policy.output, path, scope, problems)
-        return Metric(kind="loss", loss="zero_one", policy=policy.name, bound=1.0) if judged else None
-    output = scope.outputs.find(name, (*path, "output"), problems)
-    span = _span(output, metric.loss, (*path, "output"), problems)
-    if output is None or span is None or not _judged(output.name, path, scope, problems):
-        return None
-    if metric.loss == "log_loss" and output.range != (0.0, 1.0):
-        problems.add((*path, "output"), f"log_loss needs a probability; declare outputs.{output.name}.range: [0, 1]")
-        return None
-    bound = {"absolute_error": span, "squared_error": span**2, "log_loss": _LOG_LOSS_BOUND}[metric.loss]
-    return Metric(kind="loss", loss=metric.loss, output=output.name, truth_name=_truth(output.name, scope), bound=bound)
-
-
-def _latency(metric: words.LatencyMetric, path: Steps, scope: Scope, problems: Problems) -> Metric | None:
-    match = _QUANTILE.match(metric.latency)
-    quantile = float(match.group(1)) / 100 if match else 0.0
-    if not 0 < quantile < 1:
-        problems.add((*path, "latency"), f"got {shown(metric.latency)}, expected a quantile as in p50, p95, p99 or p99.9")
-    if not _lane(metric.lane, (*path, "lane"), scope, problems) or not 0 < quantile < 1:
-        return None
-    return Metric(kind="latency", lane=metric.lane, quantile=quantile)
-
-
-def _difference(metric: words.DifferenceMetric, path: Steps, scope: Scope, problems: Problems) -> Metric | None:
-    if metric.difference != "mean":
-        problems.add((*path, "difference"), f"got {shown(metric.difference)}, not available in this version; expected mean")
-    output = scope.outputs.find(metric.output, (*path, "output"), problems)
-    span = _span(output, "difference", (*path, "output"), problems)
-    return Metric(kind="difference", output=output.name, bound=span) if output is not None and span is not None else None
-
-
-def _span(output: Output | None, what: str, path: Steps, problems: Problems) -> float | None:
-    """The largest possible difference of two values of a number output."""
-    if output is None:
-        return None
-    if output.type != "number":
-        problems.add(path, f"{what} needs an output of type number; {output.name} has the type {output.type}")
-        return None
-    if output.range is None:
-        if not problems.is_broken(("outputs", output.name, "range")):
-            problems.add(path, f"{what} needs a bound; declare outputs.{output.name}.range: [lowest, highest]")
-        return None
-    return output.range[1] - output.range[0]
-
-
-def _lane(lane: str, path: Steps, scope: Scope, problems: Problems) -> bool:
-    if scope.lanes and lane not in scope.lanes:
-        problems.add(path, f"got `{lane}`, which models does not have")
-    return lane in scope.lanes
-
-
-def _two_valued(policy: Policy, what: str, path: Steps, problems: Problems) -> bool:
-    if policy.choices:
-        problems.add(path, f"{what} needs a policy of true and false; {policy.name} says {listed(policy.decisions)}: use a harm")
-    return not policy.choices
-
-
-def _truth(output: str, scope: Scope) -> str | None:
-    truths = scope.truths or frozenset()
-    return output if output in truths else next(iter(truths)) if len(truths) == 1 else None
-
-
-def _judged(output: str, path: Steps, scope: Scope, problems: Problems) -> bool:
-    """Whether a truth judges the output: that of its name, or the only one."""
-    if scope.truths is None:
-        return False
-    if not scope.truths:
-        problems.add(path, "needs labels, and there is no `outcomes` section that says where they come from")
-        return False
-    if _truth(output, scope) is None:
-        problems.add(path, f"the output {output} has no truth; expected outcomes.truth.{output} (there are {listed(sorted(scope.truths))})")
-        return False
-    return True
-
-
 # -------------------------------------------------------------------------------------------------------------------- limits
 def _bound(gate: words.GateWords, metric: Metric | None) -> float | None:
     """The largest value that the gate's number can have; None when nobody knows."""
     if isinstance(gate.metric, words.LatencyMetric):
         return None
-    if isinstance(gate.metric, (words.LossMetric, words.DifferenceMetric)):
+    if isinstance(gate.metric, (words.LossMetric, words.DifferenceMetric, words.CostMetric)):
         return metric.bound if metric is not None else None
     return 1.0
 
 
 def _scale(gate: words.GateWords) -> str:
-    return {words.LossMetric: "in the loss's unit", words.DifferenceMetric: "in the output's unit"}.get(type(gate.metric), "as a rate")
+    scales: dict[type[Words], str] = {
+        words.LossMetric: "in the loss's unit", words.DifferenceMetric: "in the output's unit", words.CostMetric: "in the costs' unit",
+    }  # fmt: skip
+    return scales.get(type(gate.metric), "as a rate")
 
 
 def _limit(word: str, value: Any, gate: words.GateWords, metric: Metric | None, path: Steps, problems: Problems) -> float | None:
@@ -336,7 +186,7 @@ def _discordance(word: str, gate: words.GateWords, metric: Metric | None, path: 
     """P(the two models differ), or the variance of their difference for a loss of numbers."""
     if gate.discordance is None:
         return
-    numeric = isinstance(gate.metric, words.DifferenceMetric) or (
+    numeric = isinstance(gate.metric, (words.DifferenceMetric, words.CostMetric)) or (
         isinstance(gate.metric, words.LossMetric) and gate.metric.loss != "zero_one"
     )
     if word in _OF_RATE and not numeric:

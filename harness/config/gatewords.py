@@ -15,6 +15,7 @@ from harness.config.words import (
     LongerThanZero,
     ModelsWords,
     Name,
+    OneOrMoreWords,
     OutcomesWords,
     OutputWords,
     Percent,
@@ -100,6 +101,33 @@ class DifferenceMetric(Words):
     output: str
 
 
+class ActionMetric(Words):
+    """Share of a decision, or of several together: the load of reviewers, say."""
+
+    action: str
+    decision: OneOrMoreWords
+    lane: LaneName = "challenger"
+
+
+class CostMetric(Words):
+    """Mean cost of a labelled event: what each harm costs."""
+
+    cost: Annotated[dict[Name, Annotated[float, Field(gt=0)]], Field(min_length=1)]
+
+
+class DisagreementMetric(Words):
+    """Share of pairs whose outputs differ; numbers and scores by more than the tolerance."""
+
+    disagreement: str
+    tolerance: Annotated[float, Field(ge=0)] | None = None
+
+
+class ExcessDisagreementMetric(Words):
+    """How much more often the challenger decides otherwise than a second copy of the incumbent does."""
+
+    excess_disagreement: str
+
+
 METRICS: dict[str, type[Words]] = {
     "flip": FlipMetric,
     "harm": HarmMetric,
@@ -112,8 +140,12 @@ METRICS: dict[str, type[Words]] = {
     "errors": ErrorsMetric,
     "latency": LatencyMetric,
     "difference": DifferenceMetric,
+    "action": ActionMetric,
+    "cost": CostMetric,
+    "disagreement": DisagreementMetric,
+    "excess_disagreement": ExcessDisagreementMetric,
 }
-NOT_YET_METRICS = frozenset({"disagreement", "cost", "action", "excess_disagreement", "online", "sample_ratio"})
+NOT_YET_METRICS = frozenset({"online", "sample_ratio"})
 
 
 def _metric_kind(value: object) -> str | None:
@@ -132,7 +164,11 @@ MetricWords = Annotated[
     | Annotated[MissingMetric, Tag("missing metric")]
     | Annotated[ErrorsMetric, Tag("errors metric")]
     | Annotated[LatencyMetric, Tag("latency metric")]
-    | Annotated[DifferenceMetric, Tag("difference metric")],
+    | Annotated[DifferenceMetric, Tag("difference metric")]
+    | Annotated[ActionMetric, Tag("action metric")]
+    | Annotated[CostMetric, Tag("cost metric")]
+    | Annotated[DisagreementMetric, Tag("disagreement metric")]
+    | Annotated[ExcessDisagreementMetric, Tag("excess_disagreement metric")],
     Discriminator(_metric_kind, "no_metric", "unknown metric"),
 ]
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.config import meaning, policies
-from harness.config.gates import Scope, gates
+from harness.config.gates import gates
 from harness.config.gatewords import RolloutWords
+from harness.config.metrics import Scope
 from harness.config.problems import Problems
 from harness.config.reading import read_file, read_yaml
 from harness.config.shape import Parts, parts_of
@@ -71,7 +72,10 @@ def _fields(parts: Parts, problems: Problems) -> dict[str, Any]:
     known_policies = policies.policies(parts, outputs, segments, tuple(models), problems)
     harms = policies.harms(parts, known_policies, problems)
     truths = frozenset(outcomes.truth) if outcomes else frozenset() if "outcomes" not in parts.document else None
-    scope = Scope(outputs, known_policies, harms, segments, tuple(models), truths, outcomes.least if outcomes else None)
+    scope = Scope(
+        outputs, known_policies, harms, segments, tuple(models), truths, least=outcomes.least if outcomes else None,
+        replica_share=models["replica"].percent / 100.0 if "replica" in models else None,
+    )  # fmt: skip
     events = parts.events
     return {
         "name": simple["rollout"],

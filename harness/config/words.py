@@ -330,14 +330,17 @@ class PolicyWords(Words):
 _WORD = {"type": ["string", "boolean"]}
 
 
+OneOrMoreWords = Annotated[
+    list[Word],
+    BeforeValidator(_one_or_more),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [_WORD, {"type": "array", "items": _WORD, "minItems": 1}]}),
+]
+
+
 class HarmWords(Words):
     """An error with a name, a direction and a denominator."""
 
     policy: str
     truth: bool
-    decision: Annotated[
-        list[Word],
-        BeforeValidator(_one_or_more),
-        Field(min_length=1),
-        WithJsonSchema({"anyOf": [_WORD, {"type": "array", "items": _WORD, "minItems": 1}]}),
-    ]
+    decision: OneOrMoreWords

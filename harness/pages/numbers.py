@@ -11,7 +11,7 @@ from harness.core.rollout import Rollout
 UNKNOWN = "\N{EN DASH}"
 WHOLE_FROM = 9.95
 MINUS = "\N{MINUS SIGN}"
-RATES = frozenset({"flip", "harm", "precision", "recall", "missing", "errors"})
+RATES = frozenset({"flip", "harm", "precision", "recall", "missing", "errors", "action", "disagreement", "excess_disagreement"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

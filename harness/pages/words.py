@@ -81,6 +81,14 @@ def metric_words(rollout: Rollout, metric: Metric) -> str:
             return f"latency of the {metric.lane}, p{(metric.quantile or 0.0) * 100:g}"
         case "difference":
             return f"mean difference of {humanised(metric.output or '')}"
+        case "action":
+            return f"decisions {listed(metric.decisions, 'or')} of {policy} by the {metric.lane}"
+        case "cost":
+            return "mean cost of harms"
+        case "disagreement":
+            return f"different answers on {humanised(metric.output or '')}"
+        case "excess_disagreement":
+            return f"changed decisions of {policy} beyond the incumbent's own noise"
     return humanised(metric.kind)
 
 

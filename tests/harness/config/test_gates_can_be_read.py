@@ -20,7 +20,7 @@ from harness.core.table import RowLayout, TableBuilder
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 AGE: dict[str, Any] = yaml.safe_load((CONFIGS / "age-regression.yaml").read_text())
-METRICS: list[dict[str, str]] = [
+METRICS: list[dict[str, Any]] = [
     {"flip": "adult"},
     {"harm": "minor_allowed"},
     {"false_positive_rate": "over_13"},
@@ -34,6 +34,11 @@ METRICS: list[dict[str, str]] = [
     {"errors": "replica"},
     {"latency": "p99.9", "lane": "incumbent"},
     {"difference": "mean", "output": "age"},
+    {"action": "adult", "decision": "check_id"},
+    {"action": "over_13", "decision": [False], "lane": "incumbent"},
+    {"cost": {"minor_allowed": 10, "adult_stopped": 0.5}},
+    {"disagreement": "age", "tolerance": 2},
+    {"excess_disagreement": "adult"},
 ]
 WORDS = ["below", "above", "worse_by_at_most", "better_by_more_than", "within"]
 NUMBERS = st.sampled_from([-3.0, -0.5, -0.01, 0, 0.001, 0.01, 0.3, 0.5, 0.99, 1, 5, 119, 120, 14_399]) | st.floats(-2, 2)

@@ -149,7 +149,23 @@ WRONG: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {  # name: (changes, 
     # -------------------------------------------------------------------------------------------------------------- gates
     "unknown metric": (("gates.2.metric", {"flipp": "over_18"}), {"gates.2.metric": "did you mean `flip`"}),
     "a metric of two kinds": (("gates.2.metric", {"flip": "over_18", "harm": "let_in"}), {"gates.2.metric.harm": "one kind only"}),
-    "a metric of later versions": (("gates.2.metric", {"cost": "x"}), {"gates.2.metric": "not available in this version"}),
+    "a metric of later versions": (("gates.2.metric", {"online": "x"}), {"gates.2.metric": "not available in this version"}),
+    "a cost of an unknown harm": (("gates.2.metric", {"cost": {"let_inn": 1}}), {"gates.2.metric.cost.let_inn": "did you mean `let_in`"}),
+    "a cost of nothing": (("gates.2.metric", {"cost": {"let_in": 0}}), {"gates.2.metric.cost.let_in": "must be > 0"}),
+    "an action that is never taken": (
+        ("gates.2.metric", {"action": "over_18", "decision": "block"}), {"gates.2.metric.decision": "never says `block`"},
+    ),
+    "the incumbent compared with itself": (
+        ("gates.5", dict(name="new", within=0.1, metric={"action": "over_18", "decision": True, "lane": "incumbent"})),
+        {"gates.5.metric.lane": "compares the challenger with the incumbent"},
+    ),
+    "a disagreement that is better": (
+        ("gates.2", {"name": "few flips", "metric": {"disagreement": "age"}, "better_by_more_than": 0}),
+        {"gates.2.better_by_more_than": "not available for disagreement"},
+    ),
+    "noise without a copy": (
+        ("gates.2.metric", {"excess_disagreement": "over_18"}), {"gates.2.metric.excess_disagreement": "models.replica"},
+    ),
     "a difference of quantiles": (
         ("gates.5", gate(metric={"difference": "p50", "output": "age"}, below=1)),
         {"gates.5.metric.difference": "not available in this version"},
