@@ -37,7 +37,7 @@ CONFIG: dict[str, Any] = {
     "harms": {"minor_let_in": {"policy": "adult", "truth": False, "decision": True}},
     "outcomes": {"topic": "proof.outcomes", "event": "/event_id", "truth": {"age": "/age"}, "matures": "2d"},
     "sample": {"percent": 100},
-    "pairing": {"window": "120s"},
+    "pairing": {"window": "600s"},
     "looks": "6h",
     "gates": [
         {"name": "minors", "metric": {"harm": "minor_let_in"}, "worse_by_at_most": 0.1, "each": ["region"], "on_fail": "hold"},

@@ -40,7 +40,8 @@ def test_a_live_rollout_says_what_a_replay_says(
     assert processes.comparable(verdict) == processes.comparable(replay_verdict)
     assert len(verdict["watermark"]["shards"]) == shards
     place = ["--data", running.data] if url is None else ["--store", url]
-    assert_looks_agree(shadow, place, stream, verdict, tmp_path / "running")
+    if (where, shards) in (("by url", 1), ("embedded", 4)):  # each is half a dozen processes
+        assert_looks_agree(shadow, place, stream, verdict, tmp_path / "running")
     assert_store_holds_no_payload(running, streams)
     assert running.stop() == 0
     assert_looks_agree(shadow, place, stream, verdict, tmp_path / "stopped")
