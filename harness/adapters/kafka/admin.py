@@ -13,7 +13,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from harness.adapters.kafka.address import LEAST_RETENTION_H, Address
 from harness.adapters.kafka.client import LARGEST_RECORD, made, translated
-from harness.core.errors import ShadowError, UsageError
+from harness.core.errors import BusUnavailable, ShadowError, UsageError
 from harness.ports.bus import BEFORE_ALL, Partition
 
 LATEST = -1  # the wire's word for the end of a log
@@ -42,7 +42,7 @@ class Admin:
         found = self._count(topic)
         if found == 0:
             self._create(topic, partitions or 1, ours=partitions is not None)
-            found = self._count(topic)
+            found = self._count_new(topic)
         if partitions is not None:
             if found != partitions:
                 raise UsageError(
@@ -65,6 +65,15 @@ class Admin:
             return len(described["partitions"])
 
         return self._call(look)
+
+    def _count_new(self, topic: str) -> int:
+        """The same of a topic that was just created: brokers hear of it one after the other, and any of them may be asked."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not (found := self._count(topic)):
+            if time.monotonic() > deadline:
+                raise BusUnavailable(f"{self._address.where}: topic {topic} was created, and is not there after {PATIENCE_S:g} s")
+            time.sleep(_PAUSE_S)
+        return found
 
     def _create(self, topic: str, partitions: int, *, ours: bool) -> None:
         """Creates a topic; somebody else may have been faster."""

@@ -85,6 +85,8 @@ class KafkaReader:
         except errors.OffsetOutOfRangeError as error:
             self._out_of_range(error)
             return
+        if not found and not any(self._ahead.values()):  # what stands before the end is no record then, but the mark of a transaction: waited for once
+            self._known_end.clear()
         for key, records in found.items():
             partition, queue = self._partition_of[key], self._ahead[key]
             for record in records:
@@ -148,13 +150,14 @@ class KafkaReader:
         """A log lost records that were not read yet: an Overrun, unless the reader only wanted the first one there is."""
         for key in error.args[0]:
             if key not in self._from_start:
+                self._unplaced.add(key)  # each read says so until it is sought elsewhere
                 raise Overrun(f"{key.topic}/{key.partition}: records after {self._after[key]} were removed before they were read")
             self.seek(self._partition_of[key], BEFORE_ALL)
 
     def _look(self) -> None:
         """Raises BusUnavailable when the cluster is away: a consumer alone goes on trying for ever and says nothing."""
         try:
-            self._known_end = self._consumer.end_offsets(list(self._after), timeout_ms=REQUEST_MS)
+            self._consumer.end_offsets(list(self._after), timeout_ms=REQUEST_MS)
         except errors.KafkaTimeoutError:
             topics = ", ".join(sorted({key.topic for key in self._after}))
             raise BusUnavailable(f"{self._address.where}: no answer for {topics} in {REQUEST_MS // 1_000} s; is the topic there?") from None

@@ -27,16 +27,15 @@ def certificates(tmp_path_factory):
         missing("no `openssl` on the PATH to make certificates with")
     folder = tmp_path_factory.mktemp("certificates")
 
-    def openssl(*words):
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+    def openssl(line):
+        subprocess.run(["openssl", *line.split()], cwd=folder, check=True, capture_output=True)
 
     for ca in ("ca", "other-ca"):
-        openssl(*"req -x509 -newkey rsa:2048 -nodes -days 2".split(), "-subj", f"/CN={ca}", "-keyout", f"{ca}.key", "-out", f"{ca}.pem")
+        openssl(f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={ca} -keyout {ca}.key -out {ca}.pem")
     (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
     for name in ("broker", "client"):
-        openssl(*"req -newkey rsa:2048 -nodes".split(), "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        signing = "x509 -req -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names"
-        openssl(*signing.split(), "-in", f"{name}.csr", "-out", f"{name}.crt")
+        openssl(f"req -newkey rsa:2048 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr")
+        openssl(f"x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out {name}.crt")
         (folder / f"{name}.pem").write_text((folder / f"{name}.key").read_text() + (folder / f"{name}.crt").read_text())
     return folder
 
