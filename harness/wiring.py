@@ -46,6 +46,7 @@ from harness.roles.topology import Topology
 DEFAULT_SHARDS = 1
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 KAFKA_SCHEMES = ("kafka://", "kafka+ssl://")
+CONFLUENT_SCHEMES = ("confluent+kafka://", "confluent+kafka+ssl://")
 
 
 def code_version() -> str:
@@ -66,7 +67,13 @@ def open_bus(url: str) -> Bus:
         from harness.adapters.kafka.bus import KafkaBus  # not a small import, and no need of one without Kafka
 
         return KafkaBus(url)
-    raise UsageError(f"bus {url.partition('://')[0]}://...: expected one of {', '.join(REDIS_SCHEMES + KAFKA_SCHEMES)}")
+    if url.startswith(CONFLUENT_SCHEMES):
+        try:
+            from harness.adapters.kafka.confluent import ConfluentBus
+        except ImportError:
+            raise UsageError("bus confluent+kafka://... needs confluent-kafka: pip install 'shadow-harness[confluent]'") from None
+        return ConfluentBus(url)
+    raise UsageError(f"bus {url.partition('://')[0]}://...: expected one of {', '.join(REDIS_SCHEMES + KAFKA_SCHEMES + CONFLUENT_SCHEMES)}")
 
 
 def open_directory(store: str) -> Directory:
@@ -193,9 +200,14 @@ class Wiring:
         return ("router", *(f"lane:{lane}" for lane in self.rollout.lanes), "joiner", "analyst")
 
     def commands(self, config_file: Path, roles: Iterable[str]) -> dict[str, list[str]]:
-        """Role -> the command that runs it in a process of its own."""
-        tail = ["--config", str(config_file), "--bus", self.bus_url, "--store", self.store_url, "--shards", str(self.shards)]
+        """Role -> the command that runs it in a process of its own, which must be told `environment`."""
+        tail = ["--config", str(config_file), "--shards", str(self.shards)]
         return {role: [sys.executable, "-m", "harness", "role", role, *tail] for role in roles}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The addresses, which may hold passwords: everybody on a machine can read a command line."""
+        return {"SHADOW_BUS": self.bus_url, "SHADOW_STORE": self.store_url}
 
     def running(self, role: str) -> Running:
         """A role, made, holding nothing yet. Raises UsageError for a name that is none."""

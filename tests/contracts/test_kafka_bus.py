@@ -9,12 +9,8 @@ from harness.ports.bus import BEFORE_ALL
 from harness.testing.contracts import BusContract
 
 
-class TestKafkaBus(BusContract):
-    @pytest.fixture
-    def bus(self, kafka_url):
-        bus = KafkaBus(kafka_url)
-        yield bus
-        bus.close()
+class KafkaContract(BusContract):
+    """What both clients keep."""
 
     def test_a_full_partition_does_not_starve_another(self, bus, partitions):
         """The same promise over a backlog that takes longer to read than a fetch: records that were fetched already are handed out without
@@ -30,3 +26,20 @@ class TestKafkaBus(BusContract):
             reads += 1
         assert reads < backlog // 2
         reader.close()
+
+
+class TestKafkaBus(KafkaContract):
+    @pytest.fixture
+    def bus(self, kafka_url):
+        bus = KafkaBus(kafka_url)
+        yield bus
+        bus.close()
+
+
+class TestConfluentBus(KafkaContract):
+    @pytest.fixture
+    def bus(self, kafka_url):
+        confluent = pytest.importorskip("harness.adapters.kafka.confluent", exc_type=ImportError)
+        bus = confluent.ConfluentBus(f"confluent+{kafka_url}")
+        yield bus
+        bus.close()

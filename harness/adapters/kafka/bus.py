@@ -85,11 +85,14 @@ class KafkaBus:
     def _deliver(self, partition: Partition, batch: Sequence[bytes]) -> None:
         """Sends one batch and returns when it is acknowledged."""
         if self._producer is None:
-            self._producer = made(KafkaProducer, self._address, **PRODUCER)
+            self._producer = self._make_producer()
         sent = [self._producer.send(partition.topic, value=value, partition=partition.number) for value in batch]
         self._producer.flush()
         for each in sent:
             each.get(timeout=0)
+
+    def _make_producer(self) -> Any:
+        return made(KafkaProducer, self._address, **PRODUCER)
 
     def _forget_producer(self) -> None:
         producer, self._producer = self._producer, None

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kafka import KafkaConsumer, errors
@@ -36,13 +36,19 @@ CONSUMER: dict[str, Any] = {
 }
 
 
+def python_consumer(address: Address) -> Any:
+    """kafka-python's consumer. Another one needs its methods assign, seek, pause, resume, poll, beginning_offsets, end_offsets, close."""
+    return made(KafkaConsumer, address, **CONSUMER)
+
+
 class KafkaReader:
     """`ports.bus.Reader` on Kafka, with a consumer of its own. The first read connects, and places each partition between its first
     record and its end; a position that lies outside has lost records and is an Overrun until it is sought elsewhere.
     """
 
-    def __init__(self, address: Address, after: Mapping[Partition, int]) -> None:
+    def __init__(self, address: Address, after: Mapping[Partition, int], consumer: Callable[[Address], Any] | None = None) -> None:
         self._address = address
+        self._make = consumer or python_consumer
         self._consumer: Any = None
         self._partition_of = {TopicPartition(each.topic, each.number): each for each in after}
         self._after = {key: after[each] for key, each in self._partition_of.items()}
@@ -85,7 +91,7 @@ class KafkaReader:
         except errors.OffsetOutOfRangeError as error:
             self._out_of_range(error)
             return
-        if not found and not any(self._ahead.values()):  # what stands before the end is no record then, but the mark of a transaction: waited for once
+        if not found and not any(self._ahead.values()):  # before the end stands no record, but the mark of a transaction
             self._known_end.clear()
         for key, records in found.items():
             partition, queue = self._partition_of[key], self._ahead[key]
@@ -124,7 +130,7 @@ class KafkaReader:
     def _place(self) -> None:
         """Compares each sought position with what the log holds, and has the consumer go on there."""
         if self._consumer is None:
-            self._consumer = made(KafkaConsumer, self._address, **CONSUMER)
+            self._consumer = self._make(self._address)
             self._consumer.assign(list(self._after))
             self._consumer.pause(*self._after)  # until placed: without a position a consumer raises
             self._paused = set(self._after)
