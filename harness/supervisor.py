@@ -55,8 +55,9 @@ def _signal_group(pid: int, number: int) -> None:
 class _Role:
     """One role: its command, and its process while there is one."""
 
-    def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
+    def __init__(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
         self.name, self._command, self.log = name, list(command), log
+        self._environment = environment
         self.process: subprocess.Popen[bytes] | None = None
         self.due = 0.0
         self.started = 0.0
@@ -75,6 +76,7 @@ class _Role:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
+                    env=self._environment,
                     process_group=0,  # Ctrl-C reaches the supervisor only, which stops all in order
                     preexec_fn=_with_parent(),  # noqa: PLW1509 - it only calls prctl, which takes no lock
                 )
@@ -109,10 +111,14 @@ class _Role:
 class Supervisor:
     """Roles as processes. Use it from one thread that lasts; `start`, then `run` or `step`, then `stop`."""
 
-    def __init__(self, specs: Mapping[str, Sequence[str]], *, folder: Path, on_event: OnEvent) -> None:
-        """specs: role -> its command. on_event is told of role.started, role.ended, role.killed, role.stopped with their fields."""
+    def __init__(
+        self, specs: Mapping[str, Sequence[str]], *, folder: Path, on_event: OnEvent, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """specs: role -> its command. on_event is told of role.started, role.ended, role.killed, role.stopped with their fields.
+        environment: what the roles are told besides what this process knows; unlike a command, nobody else can read it."""
         self._folder, self._on_event = folder, on_event
-        self._roles = [_Role(name, command, folder / "log" / f"{name.replace('/', '_')}.log") for name, command in specs.items()]
+        told = {**os.environ, **(environment or {})}
+        self._roles = [_Role(name, command, folder / "log" / f"{name.replace('/', '_')}.log", told) for name, command in specs.items()]
 
     def pids(self) -> Mapping[str, int]:
         """Role -> process id, of those that run."""

@@ -22,9 +22,14 @@ app = typer.Typer(
 ConfigFile = Annotated[Path, typer.Argument(help="The rollout: a YAML file.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 Store = Annotated[
-    str | None, typer.Option(help="Address of the store, as in redis://host:6379/0.", show_default="the private Redis of --data")
+    str | None,
+    typer.Option(
+        envvar="SHADOW_STORE", help="Address of the store, as in redis://host:6379/0.", show_default="the private Redis of --data"
+    ),
 ]
-Bus = Annotated[str | None, typer.Option(help="Address of the bus, as in redis://host:6379/1.", show_default="that of the store")]
+Bus = Annotated[
+    str | None, typer.Option(envvar="SHADOW_BUS", help="Address of the bus, as in kafka://host:9092.", show_default="that of the store")
+]
 Data = Annotated[Path, typer.Option(help="Folder of the private Redis.")]
 Name = Annotated[str | None, typer.Argument(help="The rollout's name; may be left out when there is one.", show_default=False)]
 
@@ -72,8 +77,8 @@ def up(
 def role(
     name: str,
     config_file: Annotated[Path, typer.Option("--config")],
-    bus: Annotated[str, typer.Option()],
-    store: Annotated[str, typer.Option()],
+    bus: Annotated[str, typer.Option(envvar="SHADOW_BUS")],
+    store: Annotated[str, typer.Option(envvar="SHADOW_STORE")],
     shards: Annotated[int, typer.Option()],
     listen: Annotated[str, typer.Option()] = address.DEFAULT,
 ) -> None:

@@ -71,7 +71,7 @@ def up(
         commands = wiring.commands(config_file, names)
         if listen:
             commands[API] += ["--listen", listen]
-        supervisor = Supervisor(commands, folder=where.data, on_event=say)
+        supervisor = Supervisor(commands, folder=where.data, on_event=say, environment=wiring.environment)
         supervisor.start()
         asked = f" http://{listen} answers." if listen else ""
         printing.note(f"rollout {rollout.name} runs ({', '.join(names)}).{asked} Ctrl-C stops it; the same command goes on.")

@@ -70,7 +70,8 @@ def age(challenger: str, folder: Path, steps: Steps) -> Shown:
         wiring = create(rollout, server.url, server.url)
         roles = wiring.role_names()
         steps.line(f"private Redis {server.url.removeprefix('unix://')}; a process each: source, {', '.join(roles)}")
-        supervisor = Supervisor(wiring.commands(config_file, roles), folder=folder / "data", on_event=lambda *_: None)
+        commands = wiring.commands(config_file, roles)
+        supervisor = Supervisor(commands, folder=folder / "data", on_event=lambda *_: None, environment=wiring.environment)
         supervisor.start()
         try:
             verdict = _watch(supervisor, wiring, folder, built, steps)

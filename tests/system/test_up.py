@@ -111,6 +111,12 @@ def counted(running: Any) -> int:
 def test_a_stop_leaves_nothing_in_flight(up: Any, small_stream: Any, by_url: str, shadow: Shadow, processes: ModuleType):
     """SIGTERM drains: what was taken is answered and joined before the processes leave."""
     running = up(small_stream, url=by_url).start()
+
+    def at_work() -> bool:  # a role that a signal finds still importing leaves at once
+        roles = json.loads(shadow("status", "proof", "--store", by_url, "--json").stdout)["roles"]
+        return all(roles[role]["ready"] for role in processes.ROLES)
+
+    processes.until(at_work, processes.START_S, running.words)
     running.send(small_stream.records)
     processes.until(lambda: running.client().exists("shadow:{proof}:src:events/0") == 1, processes.START_S, running.words)
     assert running.stop() == 0
