@@ -9,9 +9,10 @@ import typer
 
 from harness import config
 from harness.adapters import parquet
-from harness.cli import comparison, printing
+from harness.cli import comparison, planning, printing
 from harness.commands import analyze as analyzing
 from harness.commands import compare as comparing
+from harness.commands.plan import plan as forecasts
 from harness.core.errors import UsageError
 from harness.core.reading import microseconds
 from harness.core.rollout import Rollout
@@ -113,7 +114,28 @@ def _write(folder: Path, found: comparing.Compared) -> None:
         raise UsageError(f"{folder}: cannot be written: {error.strerror or error}") from None
 
 
+def plan(
+    config_file: ConfigFile,
+    per_day: Annotated[float | None, typer.Option(help="Events a day, before sampling.", min=1e-6)] = None,
+    pairs: Annotated[Path | None, typer.Option(help="A pair table (Parquet) to measure on, as of a first shadow week.")] = None,
+    json: Json = False,
+) -> None:
+    """Say how many events, labels and days each gate takes to decide, which never can, and what that assumes. Exit 0."""
+    rollout = config.load(config_file)
+    table = None if pairs is None else analyzing.table_of(rollout, _read(rollout, pairs), source=str(pairs))
+    rows = forecasts(rollout, per_day=per_day, table=table)
+    if json:
+        printing.json_document(planning.document(rows))
+        return
+    printing.out.print(planning.table(rows))
+    printing.out.print()
+    for line in planning.assumptions(rows):
+        printing.out.print(line, markup=False)
+    printing.out.print(planning.verdict(rows), markup=False)
+
+
 def register(app: typer.Typer) -> None:
     """Adds the commands to `shadow`."""
     app.command(name="compare")(compare)
+    app.command(name="plan")(plan)
     app.command(name="analyze")(analyze)
