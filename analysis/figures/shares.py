@@ -56,8 +56,10 @@ def effective_n(hit: Mask, unit: NDArray[Any], n_units: int) -> float:
     if share in (0.0, 1.0) or n_units == n:
         return float(n_units)
     residuals = np.bincount(unit, weights=hit - share, minlength=n_units)
-    independent = n * share * (1.0 - share)
-    return float(np.clip(n * independent / float(np.sum(residuals**2)), min(n_units, 1.0), n))
+    between = float(np.sum(residuals**2))
+    if between == 0.0:  # every unit has the same share: they spread less than independent events do, of which there are n
+        return float(n)
+    return float(np.clip(n * n * share * (1.0 - share) / between, min(n_units, 1.0), n))
 
 
 def wilson(share: float, n: float, z: float = Z_95) -> tuple[float, float]:

@@ -218,6 +218,12 @@ def test_the_same_events_of_fewer_units_give_a_wider_interval():
     assert ten.n == 2_000 and ten.n_units == 200
 
 
+def test_units_that_all_have_the_same_share_are_as_many_voices_as_events():
+    """Nothing between the units: the spread is not divided by it. Small streams have such bins, and a page must come of them."""
+    share = share_of(np.array([True, False, True, False]), np.array([1, 1, 2, 2]))
+    assert (share.low, share.high) == wilson(0.5, 4.0)
+
+
 def test_the_examples_in_the_docstrings_hold():
     """They are what people copy."""
     result = doctest.testmod(shares)
