@@ -17,6 +17,8 @@ from harness.core.rollout import Rollout
 from harness.pages import terminal
 
 out = Console(soft_wrap=True, highlight=False)
+if not out.is_terminal:
+    out.width = 140  # a file or a CI log has room
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 

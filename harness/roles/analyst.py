@@ -31,6 +31,7 @@ from harness.roles.topology import Topology
 BATCH_ROWS = 32_768
 REPUBLISH = 1_000_000  # microseconds between verdicts when nothing was folded
 SAVE_EVERY = 10_000_000
+ANEW_SHARE = 20  # folding anew takes at most one part in so many of the time
 
 
 def plan_of(rollout: Rollout) -> Plan:
@@ -84,7 +85,7 @@ class Analyst:
         self._plan = plan_of(rollout)
         self._builder = TableBuilder(rollout)
         self._folded = ledger.load()
-        self._late_labels = -1
+        self._late_labels, self._anew_at = -1, 0
         self._flips: dict[str, dict[str, int]] = {}
         self._published_at = self._saved_at = 0
         self._restore()
@@ -133,22 +134,33 @@ class Analyst:
         snapshots = [log.snapshot() for log in self._pair_logs]
         low = min(snapshot.head.watermark for snapshot in snapshots)
         look = low // self._grid * self._grid if low > 0 else -1  # 0: no source has had an event yet
-        late = sum(snapshot.head.late_labels for snapshot in snapshots)
-        if late != self._late_labels and self._late_labels >= 0:
-            self._evidence[True] = Evidence(self._plan, True)
-            self._prefixes[True] = Prefix(lag=self._matures)
+        began = self._clock.now()
+        anew = self._unfold_labelled(sum(snapshot.head.late_labels for snapshot in snapshots), began)
         moved = look > min(prefix.look for prefix in self._prefixes.values())
         n = 0
         if moved:
             self._index(snapshots)
             n = sum(self._advance(labelled, look) for labelled in (False, True))
-        self._late_labels = late
         now = self._clock.now()
+        if anew:
+            self._anew_at = now + ANEW_SHARE * (now - began)
         if n and now - self._saved_at >= SAVE_EVERY:
             self._save()
         if now - self._published_at >= REPUBLISH:
             self.publish()
         return n
+
+    def _unfold_labelled(self, late: int, now: int) -> bool:
+        """Throws the labelled statistics away when labels came that they may not hold; not again before it has cost a small share of
+        the time since, however late labels trickle in."""
+        if late == self._late_labels or (self._late_labels >= 0 and now < self._anew_at):
+            return False
+        first, self._late_labels = self._late_labels < 0, late
+        if first:
+            return False
+        self._evidence[True] = Evidence(self._plan, True)
+        self._prefixes[True] = Prefix(lag=self._matures)
+        return True
 
     def _index(self, snapshots: Sequence[Snapshot]) -> None:
         """Notes ordinal and arrival of every row that was resolved since the last time."""
