@@ -77,10 +77,10 @@ class Tally:
         """n more of a plain count."""
         self.numbers[name] += n
 
-    def lane(self, name: str, lane: str, word: str) -> None:
-        """One more of a lane's word, in `missing`, `lanes` or `versions`."""
+    def lane(self, name: str, lane: str, word: str, n: int = 1) -> None:
+        """n more of a lane's word, in `missing`, `lanes` or `versions`."""
         by = self.nested[name].setdefault(lane, {})
-        by[word] = by.get(word, 0) + 1
+        by[word] = by.get(word, 0) + n
 
     def counts(self) -> Counts:
         """The counts as they are now."""

@@ -17,6 +17,8 @@ from harness.core.table import Dictionary, RowLayout
 
 NO_ANSWER = "no_answer"
 NEVER = -(1 << 62)
+_WITH_KEY = (Event, Outcome)
+_CHARGED = ("incumbent", "challenger")  # the lanes that a missing event may be charged to, in this order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,9 +130,8 @@ class Fold:
         self._opens = {
             n: _Live(n, o.event, o.mirror, o.sent, self.asked(o.event.key), dict(o.answers), o.outcome) for n, o in opens.items()
         }
-        self._by_id: dict[bytes, list[int]] = {}
-        for ordinal in sorted(self._opens):
-            self._by_id.setdefault(self._opens[ordinal].event.key[:ID_BYTES], []).append(ordinal)
+        self._by_key = {opened.event.key: opened for opened in self._opens.values()}
+        self._stored = set(self._opens)  # what the store holds as open or settled: mostly an event is paired before it had to be written
         self._words = Dictionary(words)
         self._begin()
 
@@ -154,10 +155,11 @@ class Fold:
         for frame in frames:
             seen = self._seen.get(frame.source, -1)
             for entry in frame.entries:
-                if entry.position > seen and isinstance(entry, Event | Outcome):
+                if entry.position > seen and isinstance(entry, _WITH_KEY):
                     wanted.add(entry.key[:ID_BYTES])
+        held = self._by_key
         for answered in answers:
-            wanted.update(answer.key[:ID_BYTES] for answer in answered.answers if self._opened(answer.key) is None)
+            wanted.update([answer.key[:ID_BYTES] for answer in answered.answers if answer.key not in held])
         return wanted
 
     def know(self, found: Mapping[bytes, Known]) -> None:
@@ -199,11 +201,8 @@ class Fold:
         self._ordinal = ordinal + 1
         self._tally.add("mirrored")
         self._ids[id] = (*others, (source, ordinal))
-        self._opens[ordinal] = _Live(ordinal, event, mirror, sent, self.asked(key), {}, None)
-        if id in self._by_id:
-            self._by_id[id].append(ordinal)
-        else:
-            self._by_id[id] = [ordinal]
+        lanes = self._lanes if self._replica is None else self.asked(key)
+        self._opens[ordinal] = self._by_key[key] = _Live(ordinal, event, mirror, sent, lanes, {}, None)
         self._changed.add(ordinal)
         if known.early or id in self._early:
             self._welcome(id)
@@ -267,12 +266,15 @@ class Fold:
         self._predictions = max(self._predictions, position)
         if frame.version is not None:
             self._tally.lane("versions", frame.lane, frame.version)
+        counted: dict[str, int] = {}
         for answer in frame.answers:
-            opened = self._opened(answer.key)
-            if opened is not None:
-                self._answer(opened, frame.lane, answer)
-            else:
+            opened = self._by_key.get(answer.key)
+            if opened is None:
                 self._answer_too_late(frame.lane, answer)
+            elif (status := self._answer(opened, frame.lane, answer)) is not None:
+                counted[status] = counted.get(status, 0) + 1
+        for status, n in counted.items():
+            self._tally.lane("lanes", frame.lane, status, n)
 
     def _answer_too_late(self, lane: str, answer: Answer) -> None:
         """An answer on an event that is no longer, or never was, held."""
@@ -284,33 +286,28 @@ class Fold:
         elif answer.status == ANSWERED and first == NO_ANSWER:
             self._tally.lane("lanes", lane, "late")
 
-    def _opened(self, key: bytes) -> _Live | None:
-        """The event of this key, if it is held in memory; its id may be that of another source's event."""
-        for ordinal in self._by_id.get(key[:ID_BYTES], ()):
-            if self._opens[ordinal].event.key == key:
-                return self._opens[ordinal]
-        return None
-
-    def _answer(self, opened: _Live, lane: str, answer: Answer) -> None:
+    def _answer(self, opened: _Live, lane: str, answer: Answer) -> str | None:
+        """What the answer is counted as; None for one that is not the lane's first, or of a lane that was not asked."""
         if lane not in opened.lanes:
             self._tally.add("unknown")
-            return
+            return None
         if answer.status == ANSWERED and len(answer.outputs) != self._n_outputs:  # of another config, or none of ours
             answer = Answer(key=answer.key, status="bad_output", latency_ms=answer.latency_ms)
-        first = opened.answers.get(lane)
+        answers = opened.answers
+        first = answers.get(lane)
         if first is not None:
             if first.status == NO_ANSWER and answer.status == ANSWERED:
                 self._tally.lane("lanes", lane, "late")
-            return
-        opened.answers[lane] = answer
+            return None
+        answers[lane] = answer
         self._changed.add(opened.ordinal)
-        self._tally.lane("lanes", lane, answer.status)
-        if opened.settled:
-            charged = next((x for x in ("incumbent", "challenger") if opened.answers[x].status != ANSWERED), None)
+        if len(answers) == len(opened.lanes):
+            charged = next((x for x in _CHARGED if answers[x].status != ANSWERED), None)
             if charged is None:
                 self._tally.add("paired")
             else:
-                self._tally.lane("missing", charged, opened.answers[charged].status)
+                self._tally.lane("missing", charged, answers[charged].status)
+        return answer.status
 
     def asked(self, key: bytes) -> tuple[str, ...]:
         """The lanes that are asked about an event."""
@@ -337,16 +334,14 @@ class Fold:
 
         n_sources: partitions of the events topic; until each has spoken the watermark is NEVER.
         """
-        resolved, rows, gone = self.head.resolved, bytearray(), []
+        resolved, rows = self.head.resolved, bytearray()
         while (ready := self._opens.get(resolved)) is not None and ready.settled:
             rows += self.layout.pack(ready.event, ready.answers, ready.outcome, self._words)
-            gone.append(resolved)
             resolved += 1
-        done = set(gone)
-        kept = {ordinal: self._opens[ordinal].frozen() for ordinal in sorted(self._changed - done)}
+        kept = {ordinal: self._opens[ordinal].frozen() for ordinal in sorted(self._changed) if ordinal >= resolved}
         settled = {ordinal: opened for ordinal, opened in kept.items() if self._opens[ordinal].settled}
         n_spoken = sum(source.startswith("events/") for source in self._upto)
-        unresolved = min((o.event.arrived for n, o in self._opens.items() if n not in done), default=None)
+        unresolved = min((o.event.arrived for n, o in self._opens.items() if n >= resolved), default=None)
         low = self.low_water() if n_spoken >= n_sources else NEVER
         head = Head(
             version=self.head.version + 1, mirror=self._mirror, predictions=self._predictions, ordinal=self._ordinal, resolved=resolved,
@@ -355,7 +350,7 @@ class Fold:
         )  # fmt: skip
         labels = {ordinal: row[self.layout.label_at :] for ordinal, row in self._labels.items()}
         return Effects(
-            head=head, open={n: o for n, o in kept.items() if n not in settled}, settled=settled, gone=tuple(gone), ids=dict(self._ids),
+            head=head, open={n: o for n, o in kept.items() if n not in settled}, settled=settled, gone=tuple(sorted(n for n in self._stored if n < resolved)), ids=dict(self._ids),
             rows=bytes(rows), labels=labels, early=dict(self._early), words=tuple(self._words.words[self._n_words :]),
         )  # fmt: skip
 
@@ -373,12 +368,11 @@ class Fold:
 
     def applied(self, effects: Effects) -> None:
         """The effects are stored: go on from their head."""
-        for ordinal in effects.gone:
+        for ordinal in range(self.head.resolved, effects.head.resolved):
             opened = self._opens.pop(ordinal)
-            id = opened.event.key[:ID_BYTES]
-            self._by_id[id].remove(ordinal)
-            if not self._by_id[id]:
-                del self._by_id[id]
+            self._by_key.pop(opened.event.key, None)
+        self._stored.difference_update(effects.gone)
+        self._stored.update(effects.open, effects.settled)
         self.head = effects.head
         self._begin()
 

@@ -72,9 +72,16 @@ class Joiner:
         return len(frames) + len(answers) + len(due)
 
     def _read(self, wait_s: float) -> tuple[Mirrored, Answered, bool]:
-        """(mirror frames, answer frames, whether the answers were read to their end after the mirror was)."""
-        frames = self._frames(0.0)
-        records = self._answer_reader.read(limit=READ_FRAMES * 2, wait_s=0.0 if frames else wait_s)
+        """(mirror frames, answer frames, whether the answers were read to their end).
+
+        While answers come, they lead, and the mirror follows them: so most events find all their answers in the fold that opens them,
+        and need not be stored as open.
+        """
+        frames: Mirrored = []
+        records = self._answer_reader.read(limit=READ_FRAMES * 2, wait_s=0.0)
+        if not records:
+            frames = self._frames(0.0)
+            records = self._answer_reader.read(limit=READ_FRAMES * 2, wait_s=0.0 if frames else wait_s)
         answers = [(record.position, _decoded(self._codec.decode_answers, record)) for record in records]
         named = max((answered.mirror for _, answered in answers if answered is not None), default=-1)
         while named > max([self._fold.head.mirror, *(position for position, _ in frames)]):
