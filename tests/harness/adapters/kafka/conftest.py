@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from harness.adapters.kafka import admin, bus, client, reader
@@ -14,6 +16,11 @@ def impatient(monkeypatch):
     monkeypatch.setattr(client, "BOOTSTRAP_MS", 1_500)
     monkeypatch.setattr(reader, "REQUEST_MS", 1_500)
     monkeypatch.setattr(reader, "LOOK_S", 0.5)
+    with suppress(ImportError):
+        from harness.adapters.kafka import confluent
+
+        monkeypatch.setattr(confluent, "REQUEST_MS", 1_500)
+        monkeypatch.setattr(confluent, "LINGER_MS", 1_000)
     monkeypatch.setattr(admin, "PATIENCE_S", 1.0)
     for name, value in {"linger_ms": 1_000, "delivery_timeout_ms": 3_000, "max_block_ms": 1_500}.items():
         monkeypatch.setitem(bus.PRODUCER, name, value)

@@ -14,14 +14,17 @@ from kafka.structs import TopicPartition
 from harness.adapters.kafka.bus import KafkaBus
 from harness.core.errors import BusUnavailable, Overrun
 from harness.ports.bus import BEFORE_ALL, Partition
+from harness.wiring import open_bus
 
 WAIT_S = 5.0
 FINISH_S = 60.0
 
 
-@pytest.fixture
-def bus(kafka_broker):
-    bus = KafkaBus(f"kafka://{kafka_broker.address}")
+@pytest.fixture(params=["kafka", "confluent+kafka"])
+def bus(request, kafka_broker):
+    if request.param.startswith("confluent"):
+        pytest.importorskip("confluent_kafka")
+    bus = open_bus(f"{request.param}://{kafka_broker.address}")
     yield bus
     bus.close()
 
@@ -100,6 +103,7 @@ def disturb(bus, partition, n, disturbance):
     return [record.value for record in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_a_broker_that_restarts_loses_nothing_and_keeps_the_order(bus, partition, kafka_broker, how):
     """Brokers are restarted for every update, and some die: roles must wait for them and go on, whatever was under way."""
@@ -112,6 +116,7 @@ def test_a_broker_that_restarts_loses_nothing_and_keeps_the_order(bus, partition
     assert_whole(disturb(bus, partition, 2_000, restart), 2_000)
 
 
+@pytest.mark.slow
 def test_a_cluster_that_loses_a_broker_goes_on(kafka_cluster):
     """With three replicas and two in sync each acknowledged record is on a broker that still runs, whichever one dies."""
     bus, partition = KafkaBus(kafka_cluster.url), Partition("survives", 0)
@@ -127,6 +132,7 @@ def test_a_cluster_that_loses_a_broker_goes_on(kafka_cluster):
     bus.close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_a_write_that_too_few_brokers_hold_is_not_acknowledged(kafka_cluster):
     """Durable on return: one broker alone could be the next to go, so that the router has to wait and send again."""
@@ -147,6 +153,7 @@ def test_a_write_that_too_few_brokers_hold_is_not_acknowledged(kafka_cluster):
     bus.close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_no_answer_from_kafka_is_unavailable_and_not_an_empty_log(bus, partition, kafka_broker):
     """A role that hears `nothing new` from a broker that is gone would call itself idle and ready."""
@@ -162,6 +169,11 @@ def test_no_answer_from_kafka_is_unavailable_and_not_an_empty_log(bus, partition
         for ask in (lambda: bus.ends([partition]), lambda: bus.reader({partition: 0}).read(limit=1, wait_s=0.0)):
             with pytest.raises(BusUnavailable, match="kafka://"):
                 ask()
+        running = threading.active_count()
+        for _ in range(3):
+            with pytest.raises(BusUnavailable):
+                bus.reader({partition: 0}).read(limit=1, wait_s=0.0)
+        assert threading.active_count() <= running + 1, "who tries again for hours must not gather threads"
     finally:
         kafka_broker.start()
         kafka_broker.wait()
@@ -234,7 +246,7 @@ def test_a_log_that_starts_late_and_is_empty_ends_where_it_ended(bus, partition,
 
 def test_what_a_transaction_took_back_is_never_read(bus, partition, kafka_broker):
     """A producer that aborts has not sent an event; and its markers must not be taken for records that are missing."""
-    producer = KafkaProducer(bootstrap_servers=kafka_broker.address, transactional_id=partition.topic)
+    producer = KafkaProducer(bootstrap_servers=kafka_broker.address, transactional_id=f"{partition.topic}-producer")
     producer.init_transactions()
     commit, abort = producer.commit_transaction, producer.abort_transaction
     for value, end in ((b"kept", commit), (b"taken back", abort), (b"too", commit)):

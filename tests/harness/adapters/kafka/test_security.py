@@ -15,6 +15,7 @@ from kafka_broker import Cluster, missing
 from harness.adapters.kafka.bus import KafkaBus
 from harness.core.errors import BusUnavailable, UsageError
 from harness.ports.bus import BEFORE_ALL, Partition
+from harness.wiring import open_bus
 
 PASSWORD, OTHER_PASSWORD = "marker-4711-open", "marker-4712-open"
 WAIT_S = 5.0
@@ -92,16 +93,24 @@ def assert_works(bus):
     bus.close()
 
 
-def test_a_login_over_tls_opens_everything(secured, monkeypatch):
+@pytest.fixture(params=["", "confluent+"], ids=["kafka-python", "librdkafka"])
+def client(request):
+    """The client that an address chooses."""
+    if request.param:
+        pytest.importorskip("confluent_kafka")
+    return request.param
+
+
+def test_a_login_over_tls_opens_everything(client, secured, monkeypatch):
     """Topics, appends, reads and commits each have a connection of their own; all of them must log in."""
     log_in(monkeypatch, "shadow", PASSWORD)
-    assert_works(KafkaBus(secured.login))
+    assert_works(open_bus(client + secured.login))
 
 
-def test_a_client_certificate_opens_everything(secured, certificates):
+def test_a_client_certificate_opens_everything(client, secured, certificates):
     """Many clusters know their clients by certificate alone."""
     files = f"&cert_file={certificates / 'client.crt'}&key_file={certificates / 'client.key'}"
-    assert_works(KafkaBus(secured.certificate + files))
+    assert_works(open_bus(client + secured.certificate + files))
 
 
 @pytest.mark.usefixtures("impatient")
