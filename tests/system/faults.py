@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,17 +21,13 @@ from types import ModuleType
 from typing import Any
 
 import redis
-from kafka import KafkaProducer
-from kafka.admin import KafkaAdminClient
-from kafka.errors import UnknownTopicOrPartitionError
-from kafka_broker import Broker, free_ports
+from kafka_broker import Broker
+from producers import BrokerProducer, RedisProducer, RedisServer, await_redis
 from proxy import FATES, Proxy
 
-from harness.adapters.redis.server import find_redis_server
 from harness.wiring import reopen
 
 ROLES = ("router", "lane:incumbent", "lane:challenger", "joiner", "analyst")
-TOPICS = ("proof.events", "proof.outcomes", "proof.mirror", "proof.predictions")
 SENDING_S = 2.5
 SETTLE_S = 90.0
 ROLE_FAULTS = ("kill", "stop", "add", "repeat")
@@ -105,90 +102,6 @@ def _drawn(rng: random.Random, kinds: Sequence[str], second: Sequence[str]) -> F
     return Fault(kind=kind, at_s=at_s, lasts_s=rng.uniform(0.5, 2.0))
 
 
-# ---------------------------------------------------------------------------------------------------------------------- servers
-class RedisServer:
-    """A redis-server with an append-only file, to be killed and started again on the same port."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        self._folder, self.port = folder, free_ports(1)[0]
-        self.process: subprocess.Popen[bytes] | None = None
-        self.start()
-
-    @property
-    def url(self) -> str:
-        """Where it is."""
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    def start(self) -> None:
-        """Returns when it answers, its data loaded."""
-        command = [find_redis_server(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self._folder), "--save", ""]
-        with (self._folder / "log").open("ab") as log:
-            self.process = subprocess.Popen([*command, "--appendonly", "yes", "--appendfsync", "everysec"], stdout=log, stderr=log)
-        await_redis(redis.Redis(port=self.port))
-
-    def kill(self) -> None:
-        """kill -9."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-
-
-def await_redis(client: redis.Redis) -> None:
-    """Returns when the server answers."""
-    deadline = time.monotonic() + 20.0
-    while True:
-        try:
-            client.ping()
-            return
-        except redis.RedisError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-
-
-# --------------------------------------------------------------------------------------------------------------------- producers
-class RedisProducer:
-    """XADDs records; each is acknowledged, or known not to have been taken."""
-
-    def __init__(self, client: Callable[[], redis.Redis]) -> None:
-        self._client = client
-
-    def send(self, records: Sequence[tuple[str, bytes]]) -> int:
-        """Returns how many of them, from the first on, were acknowledged: fewer than all while the server has no memory."""
-        for n, (topic, record) in enumerate(records):
-            try:
-                self._client().xadd(topic, {"value": record})
-            except redis.OutOfMemoryError:
-                return n
-        return len(records)
-
-    def close(self) -> None:
-        """Nothing to let go of."""
-
-
-class BrokerProducer:
-    """Produces to Kafka, each batch acknowledged before `send` returns."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-        self._producer = KafkaProducer(bootstrap_servers=address, acks="all")
-
-    def send(self, records: Sequence[tuple[str, bytes]]) -> int:
-        """Returns how many were acknowledged: all."""
-        for sent in [self._producer.send(topic, value=record) for topic, record in records]:
-            sent.get(timeout=60)
-        return len(records)
-
-    def close(self) -> None:
-        """Deletes the topics, for the next rollout of this name."""
-        self._producer.close()
-        with KafkaAdminClient(bootstrap_servers=self._address) as admin:
-            for topic in TOPICS:
-                with suppress(UnknownTopicOrPartitionError):
-                    admin.delete_topics([topic])
-
-
 # ------------------------------------------------------------------------------------------------------------------- a rollout
 class Rollout:
     """A schedule's rollout: its servers, its workers, its producer."""
@@ -200,10 +113,13 @@ class Rollout:
         self.proxy = Proxy(self.server.port, seed=schedule.seed) if self.server and schedule.proxied else None
         self._bus = ["--bus", f"kafka://{self.broker.address}"] if self.broker else []
         self._shards = ["--shards", schedule.shards]
+        self._client = redis.Redis.from_url(self.server.url) if self.server else None
         self.first = self._up("first", self._store(), ROLES)
+        self.first.url = self.server.url if self.server else None  # who looks is not behind the proxy
         self.more: dict[str, list[Any]] = {}
         self.left: list[Any] = []
         self._stopped: set[int] = set()
+        self.n_sent = 0
         self.repeats: list[tuple[str, bytes]] = []
         self.producer: RedisProducer | BrokerProducer = (
             BrokerProducer(self.broker.address) if self.broker else RedisProducer(self.first_client)
@@ -215,17 +131,14 @@ class Rollout:
         return f"redis://127.0.0.1:{self.proxy.port}/0" if self.proxy else self.server.url
 
     def _up(self, name: str, url: str | None, roles: Sequence[str]) -> Any:
-        options = [*self._bus, *self._shards, *(["--roles", ",".join(roles)] if roles != ROLES else [])]
-        return self._processes.Up(self.stream, self._folder / name, url=url, options=options, roles=roles)
+        options = [*self._bus, *self._shards, "--roles", ",".join(roles)]
+        awaited = roles if roles == ROLES else ()  # an added one may find its store full or away, and leave
+        return self._processes.Up(self.stream, self._folder / name, url=url, options=options, roles=awaited)
 
     def first_client(self) -> redis.Redis:
         """A connection to the store that no proxy disturbs."""
-        if self.server is None:
-            client: redis.Redis = self.first.client()
-            return client
-        if not hasattr(self, "_client"):
-            self._client = redis.Redis.from_url(self.server.url)
-        return self._client
+        found: redis.Redis = self._client or self.first.client()
+        return found
 
     def start(self) -> None:
         """The first workers, and the second ones."""
@@ -238,7 +151,7 @@ class Rollout:
         """One more worker of a role, by an `up` of its own on its own data folder. Returns at once."""
         url = self._store() or self.first.address()
         added = self._up(f"{role.replace(':', '-')}-{time.monotonic_ns()}", url, (role,))
-        added.launch()
+        added.start()
         self.more.setdefault(role, []).append(added)
 
     def remove(self, role: str) -> None:
@@ -271,8 +184,8 @@ class Rollout:
                 self.proxy.misbehave(detail)
                 return self.proxy.behave
             case "redis" if detail == "full":
-                self.first_client().config_set("maxmemory", TINY)
-                return lambda: bool(self.first_client().config_set("maxmemory", 0)) or None  # type: ignore[return-value]
+                self._give_room(TINY)
+                return lambda: self._give_room(0)
             case "redis":
                 self._kill_redis(fault.lasts_s)
             case "kafka":
@@ -282,6 +195,9 @@ class Rollout:
                 self.broker.start()
                 self.broker.wait()
         return None
+
+    def _give_room(self, n_bytes: int) -> None:
+        self.first_client().config_set("maxmemory", n_bytes)
 
     def _signal(self, fault: Fault, number: int) -> Callable[[], None] | None:
         pid = self.worker_of(fault)
@@ -315,9 +231,13 @@ class Rollout:
 
     def _repeat(self) -> None:
         """The producer sends again what it had sent: copies, to be counted as such."""
-        again = [record for record in self.stream.records if is_event(record)][:REPEATED]
-        sent = self.producer.send(again)
-        self.repeats += again[:sent]
+        before = [record for record in self.stream.records[: self.n_sent] if is_event(record)]
+        again = random.Random(self.schedule.seed).sample(before, min(REPEATED, len(before)))
+        self.repeats += again[: self.producer.send(again)]
+
+    def send(self, upto: int) -> None:
+        """Sends the stream's records up to this place, as far as the server takes them."""
+        self.n_sent += self.producer.send(self.stream.records[self.n_sent : upto])
 
     # -------------------------------------------------------------------------------------------------------------- its end
     def close(self) -> None:
@@ -336,3 +256,96 @@ class Rollout:
             self.producer.close()
         if self.server is not None:
             self.server.kill()
+
+
+def is_event(record: tuple[str, bytes]) -> bool:
+    """Whether a record of the stream can be read as an event, so that sending it again makes a duplicate."""
+    topic, line = record
+    if topic != "proof.events" or b"NaN" in line:
+        return False
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return False
+    texts = ("id", "source", "specversion", "subject", "recordedtime", "time")
+    whole = isinstance(found, dict) and all(isinstance(found.get(name), str) and found[name] for name in texts)
+    return whole and found["time"] != "yesterday"
+
+
+# -------------------------------------------------------------------------------------------------------------------------- run
+def happen(rollout: Rollout) -> None:
+    """Sends the stream over `SENDING_S` while the faults of the schedule begin and end."""
+    due = [(fault.at_s, n, fault) for n, fault in enumerate(rollout.schedule.faults)]
+    ends: list[tuple[float, Callable[[], None]]] = []
+    n_records, began = len(rollout.stream.records), time.monotonic()
+    while due or ends or rollout.n_sent < n_records:
+        now = time.monotonic() - began
+        rollout.send(min(n_records, int(n_records * now / SENDING_S)))
+        while due and due[0][0] <= now:
+            fault = due.pop(0)[2]
+            end = rollout.strike(fault)
+            if end is not None:
+                ends.append((now + fault.lasts_s, end))
+        for each in [each for each in ends if each[0] <= now]:
+            ends.remove(each)
+            each[1]()
+        time.sleep(0.02)
+
+
+def assert_same(verdict: Mapping[str, Any], undisturbed: Mapping[str, Any], *, n_copies: int) -> None:
+    """The verdict is that of the undisturbed replay, but for the copies that were sent and the watermark."""
+    counts = undisturbed["counts"]
+    expected = {**undisturbed, "counts": {**counts, "read": counts["read"] + n_copies, "duplicates": counts["duplicates"] + n_copies}}
+    differs = {name: (verdict[name], expected[name]) for name in expected if name != "watermark" and verdict[name] != expected[name]}
+    assert not differs, f"found, and expected: {differs}"
+
+
+def check(rollout: Rollout, verdict: Mapping[str, Any], undisturbed: Mapping[str, Any]) -> None:
+    """The verdict is right, and counters that do not know each other agree."""
+    assert_same(verdict, undisturbed, n_copies=len(rollout.repeats))
+    store = rollout.server.url if rollout.server else rollout.first.address()
+    bus = f"kafka://{rollout.broker.address}" if rollout.broker else store
+    status = reopen("proof", bus, store).watched().status()
+    n_sent = rollout.stream.n_events
+    assert (n_sent, status.routed, status.read) == (n_sent, n_sent, n_sent), "sent, routed, joined"
+    assert (list(status.identity), status.in_flight, status.idle) == ([], 0, True), status
+    n_rows = sum(int(rollout.first_client().hget(f"shadow:{{proof:{n}}}:head", "resolved") or 0) for n in range(rollout.schedule.shards))
+    assert n_rows == verdict["counts"]["mirrored"] - verdict["counts"]["invalid"], "a row for each event that could be read"
+    assert not rollout.first.ended, "a role said that it is used wrongly"
+
+
+def run(
+    schedule: Schedule, *, stream: Any, undisturbed: Mapping[str, Any], streams: ModuleType, processes: ModuleType, folder: Path,
+    kafka: Callable[[], Broker],
+) -> float:  # fmt: skip
+    """Lets a schedule happen, and returns how many seconds that took. Raises AssertionError with the seed and what was wrong."""
+    began = time.monotonic()
+    rollout = Rollout(schedule, stream, folder, processes, kafka)
+    try:
+        rollout.start()
+        happen(rollout)
+        rollout.producer.send([streams.watermark("proof.events")])
+        rollout.first.stream = rollout.stream = replace(stream, records=(*stream.records, *rollout.repeats))
+        check(rollout, rollout.first.settled(), undisturbed)
+    except Exception as error:
+        words = "\n".join(up.words() for ups in ([rollout.first], *rollout.more.values(), rollout.left) for up in ups)
+        raise AssertionError(f"{schedule}\nagain: make faults N=1 SEED={schedule.seed}\n{error}\n{words}") from error
+    finally:
+        rollout.close()
+    return time.monotonic() - began
+
+
+def replayed(stream: Any, until: str, folder: Path) -> dict[str, Any]:
+    """What an undisturbed replay says of a stream."""
+    command = [sys.executable, "-m", "harness", "replay", str(stream.config), "--events", str(stream.events), "--outcomes"]
+    done = subprocess.run(
+        [*command, str(stream.outcomes), "--until", until, "--out", str(folder), "--json"], capture_output=True, check=False
+    )
+    assert done.returncode in (0, 3, 4), done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def seeds(first: int, n: int) -> Iterator[Schedule]:
+    """The schedules of `n` seeds in a row."""
+    return map(Schedule.draw, range(first, first + n))

@@ -1,0 +1,126 @@
+"""Seeded fault schedules on real processes and servers; `make faults N=200` runs many more of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from proxy import Proxy
+
+SEEDS = (1, 2, 3, 4, 5, 6)
+
+
+@pytest.fixture(scope="module")
+def faults() -> ModuleType:
+    """The schedules; this folder is no package."""
+    spec = importlib.util.spec_from_file_location("system_faults", Path(__file__).with_name("faults.py"))
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def tiny_stream(streams: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """300 events with everything wrong that we could think of."""
+    return streams.build(tmp_path_factory.mktemp("tiny"), seed=7, n_events=300)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(faults: ModuleType, tiny_stream: Any, streams: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a replay says of it."""
+    found: dict[str, Any] = faults.replayed(tiny_stream, streams.stated(streams.END), tmp_path_factory.mktemp("replayed"))
+    return found
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_schedule_of_faults_changes_no_number(
+    seed: int, faults: ModuleType, tiny_stream: Any, undisturbed: Any, streams: ModuleType, processes: ModuleType, tmp_path: Path,
+    request: pytest.FixtureRequest,
+):  # fmt: skip
+    """Roles killed, stopped and woken, added and removed; servers killed and full; connections cut; copies sent: the verdict is that of
+    an undisturbed replay, and what was sent, routed, joined and written agrees. A failure names its seed and how to repeat it."""
+    faults.run(
+        faults.Schedule.draw(seed), stream=tiny_stream, undisturbed=undisturbed, streams=streams, processes=processes,
+        folder=tmp_path, kafka=lambda: request.getfixturevalue("kafka_broker"),
+    )  # fmt: skip
+
+
+def test_the_schedules_here_have_every_kind_of_fault_and_server(faults: ModuleType):
+    """A sample that left one out would show nothing of it."""
+    schedules = [faults.Schedule.draw(seed) for seed in SEEDS]
+    kinds = {fault.kind for schedule in schedules for fault in schedule.faults}
+    assert kinds == {fault.kind for schedule in faults.seeds(1, 300) for fault in schedule.faults}
+    assert {schedule.bus for schedule in schedules} == {"redis", "embedded", "kafka"}
+    assert max(schedule.shards for schedule in schedules) > 1 and any(schedule.second for schedule in schedules)
+
+
+def test_a_seed_draws_the_same_schedule_again(faults: ModuleType):
+    """Or a failure could not be repeated."""
+    assert list(faults.seeds(1, 50)) == list(faults.seeds(1, 50))
+    assert len(set(map(str, faults.seeds(1, 50)))) == 50
+
+
+def test_a_lost_and_a_doubled_event_would_be_found(faults: ModuleType, undisturbed: Any):
+    """The comparison that every schedule ends with can fail: each count that is off by one is seen."""
+    for name in ("read", "duplicates", "mirrored", "paired", "invalid"):
+        for off in (-1, 1):
+            found = {**undisturbed, "counts": {**undisturbed["counts"], name: undisturbed["counts"][name] + off}}
+            with pytest.raises(AssertionError, match="counts"):
+                faults.assert_same(found, undisturbed, n_copies=0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------- the proxy
+@pytest.fixture
+def echo() -> Iterator[int]:
+    """The port of a server that says everything again."""
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            while piece := connection.recv(1 << 16):
+                connection.sendall(piece)
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def said(port: int, piece: bytes) -> bytes:
+    """What comes back until the connection ends or as much came as was sent."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(piece)
+        found = b""
+        while len(found) < len(piece) and (more := connection.recv(1 << 16)):
+            found += more
+        return found
+
+
+@pytest.mark.parametrize("fate", ["drop", "halve", "delay"])
+def test_the_proxy_does_what_it_is_told_and_behaves_again(fate: str, echo: int):
+    """A proxy that let everything pass would make every schedule with one pass too."""
+    proxy = Proxy(echo)
+    assert said(proxy.port, b"x" * 100) == b"x" * 100
+    proxy.misbehave(fate, chance=1.0)
+    assert (len(said(proxy.port, b"x" * 100)) == 100) == (fate == "delay")
+    assert proxy.harmed > 0
+    proxy.behave()
+    assert [said(proxy.port, b"x" * 100) for _ in range(20)] == [b"x" * 100] * 20
+    proxy.close()
+    with pytest.raises(OSError):
+        said(proxy.port, b"x")
