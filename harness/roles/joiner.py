@@ -45,6 +45,7 @@ class Joiner:
     def _load(self) -> None:
         """Loads the head and seeks both logs to it."""
         head, opens, words = self._pair_log.load()
+        self._ahead: list[Record] = []  # of the mirror: read, and beyond what the answers read so far are on
         self._fold = Fold(self.rollout, self._layout, head, opens, words)
         self._mirror_reader.seek(self._mirror, head.mirror)
         self._answer_reader.seek(self._predictions, head.predictions)
@@ -74,26 +75,33 @@ class Joiner:
     def _read(self, wait_s: float) -> tuple[Mirrored, Answered, bool]:
         """(mirror frames, answer frames, whether the answers were read to their end).
 
-        While answers come, they lead, and the mirror follows them: so most events find all their answers in the fold that opens them,
-        and need not be stored as open.
+        While answers come, they lead, and the mirror follows them no further than they name: so most events find all their answers in
+        the fold that opens them, and need not be stored as open.
         """
         frames: Mirrored = []
         records = self._answer_reader.read(limit=READ_FRAMES * 2, wait_s=0.0)
         if not records:
-            frames = self._frames(0.0)
+            self._read_ahead(0.0)
+            frames = self._taken(None)
             records = self._answer_reader.read(limit=READ_FRAMES * 2, wait_s=0.0 if frames else wait_s)
         answers = [(record.position, _decoded(self._codec.decode_answers, record)) for record in records]
         named = max((answered.mirror for _, answered in answers if answered is not None), default=-1)
-        while named > max([self._fold.head.mirror, *(position for position, _ in frames)]):
-            more = self._frames(1.0)
-            if not more:
+        while named > max(self._fold.head.mirror, self._ahead[-1].position if self._ahead else -1, frames[-1][0] if frames else -1):
+            if not self._read_ahead(1.0):
                 break
-            frames += more
-        return frames, answers, len(records) < READ_FRAMES * 2
+        return frames + self._taken(named), answers, len(records) < READ_FRAMES * 2
 
-    def _frames(self, wait_s: float) -> Mirrored:
+    def _read_ahead(self, wait_s: float) -> bool:
+        """Reads mirror records, to be taken later; whether there were any."""
         records = self._mirror_reader.read(limit=READ_FRAMES, wait_s=wait_s)
-        return [(record.position, _decoded(self._codec.decode_frame, record)) for record in records]
+        self._ahead += records
+        return bool(records)
+
+    def _taken(self, upto: int | None) -> Mirrored:
+        """The mirror frames read ahead, up to a position (None: all of them)."""
+        n = len(self._ahead) if upto is None else sum(record.position <= upto for record in self._ahead)
+        taken, self._ahead = self._ahead[:n], self._ahead[n:]
+        return [(record.position, _decoded(self._codec.decode_frame, record)) for record in taken]
 
     def _due(self) -> Sequence[bytes]:
         """Early outcomes that waited for their event as long as a label takes to mature."""
@@ -135,6 +143,7 @@ class Joiner:
         """Records were gone before they were read: counted, so that the verdict holds, and the logs are read from where they start."""
         self._fold.overran()
         self._apply()
+        self._ahead = []
         self._mirror_reader.seek(self._mirror, BEFORE_ALL)
         self._answer_reader.seek(self._predictions, BEFORE_ALL)
         return 0

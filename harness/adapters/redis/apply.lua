@@ -14,8 +14,9 @@
 -- was written to them; a label does not prolong a row's life.
 --
 -- ARGV[1] expected head ('' for none)  [2] new head  [3] its resolved  [4] keep, milliseconds
+--   [5] new ids, each 10 bytes and its one event: 4 bytes of source hash, 8 of ordinal
 -- then eight lists, each a number of items and the items, flat:
---   open (ordinal, event)   settled (ordinal, event)   gone (ordinal)   ids (bucket, id, events)   early (id, outcomes or '', time)
+--   ids with several events (id, events)   open (ordinal, event)   settled (ordinal, event)   gone (ordinal)   early (id, outcomes or '', time)
 --   rows (chunk, byte, rows, first ordinal)   labels (chunk, byte, label)   words (word)
 -- Returns 1, or 0 when the stored head is not the expected one.
 local head, open, settled, early, due, words, ids, chunks = unpack(KEYS)
@@ -26,7 +27,7 @@ end
 redis.call('HSET', head, 'resolved', stored[2] or 0) -- changes nothing: without memory it is refused here, before the first change
 local keep = ARGV[4]
 local n_words = tonumber(stored[3] or 0)
-local at = 5
+local at = 6
 
 -- Calls `each` with the place of every item of the next list, whose items are `width` arguments wide.
 local function list(width, each)
@@ -37,6 +38,17 @@ local function list(width, each)
   end
 end
 
+local function note(id, events)
+  local high, low = string.byte(id, 1, 2)
+  local bucket = ids .. string.format('%03x', high * 16 + math.floor(low / 16))
+  redis.call('HSET', bucket, id, events)
+  redis.call('PEXPIRE', bucket, keep)
+end
+
+for i = 1, #ARGV[5], 22 do
+  note(string.sub(ARGV[5], i, i + 9), string.sub(ARGV[5], i + 10, i + 21))
+end
+list(2, function(i) note(ARGV[i], ARGV[i + 1]) end)
 list(2, function(i) redis.call('HSET', open, ARGV[i], ARGV[i + 1]) end)
 list(2, function(i)
   redis.call('HSET', settled, ARGV[i], ARGV[i + 1])
@@ -46,11 +58,6 @@ list(1, function(i)
   if redis.call('HDEL', open, ARGV[i]) == 0 then
     redis.call('HDEL', settled, ARGV[i])
   end
-end)
-list(3, function(i)
-  local bucket = ids .. ARGV[i]
-  redis.call('HSET', bucket, ARGV[i + 1], ARGV[i + 2])
-  redis.call('PEXPIRE', bucket, keep)
 end)
 list(3, function(i)
   if ARGV[i + 1] == '' then

@@ -6,7 +6,7 @@
 -- KEYS[4] pairs:  start of strings of 256 packed rows each
 -- It writes nothing; apply.lua says when each expires.
 --
--- ARGV[1] width of a row, bytes      then for each id: its bucket, the id
+-- ARGV[1] width of a row, bytes   [2] the ids, 10 bytes each
 -- Returns for each id that is known: {id, its events or '', its outcomes or '', the row or '' of each event}
 local head, early, ids, chunks = unpack(KEYS)
 local bounds = redis.call('HMGET', head, 'resolved', 'floor')
@@ -23,13 +23,15 @@ local function row(ordinal)
   return #bytes == width and bytes or ''
 end
 
-for i = 2, #ARGV, 2 do
-  local events = redis.call('HGET', ids .. ARGV[i], ARGV[i + 1]) or ''
-  local outcomes = redis.call('HGET', early, ARGV[i + 1]) or ''
+for at = 1, #ARGV[2], 10 do
+  local id = string.sub(ARGV[2], at, at + 9)
+  local high, low = string.byte(id, 1, 2)
+  local events = redis.call('HGET', ids .. string.format('%03x', high * 16 + math.floor(low / 16)), id) or ''
+  local outcomes = redis.call('HGET', early, id) or ''
   if events ~= '' or outcomes ~= '' then
-    local known = {ARGV[i + 1], events, outcomes}
-    for at = 5, #events, 12 do
-      known[#known + 1] = row((struct.unpack('>I8', events, at)))
+    local known = {id, events, outcomes}
+    for place = 5, #events, 12 do
+      known[#known + 1] = row((struct.unpack('>I8', events, place)))
     end
     found[#found + 1] = known
   end

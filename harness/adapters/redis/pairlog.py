@@ -23,11 +23,6 @@ CHUNK_ROWS = 256
 _REF_BYTES = SOURCE_BYTES + 8  # a source hash and an ordinal
 
 
-def _bucket(id: bytes) -> str:
-    """Which of the 4096 hashes holds an id."""
-    return id[:2].hex()[:3]
-
-
 def _flat(width: int, items: Sequence[bytes | str | int]) -> list[bytes | str | int]:
     """One list of the script's arguments: how many items of this width, then they."""
     return [len(items) // width, *items]
@@ -83,11 +78,10 @@ class RedisPairLog:
         """What is stored of these events, in one script."""
         if not keys:
             return {}
-        args: list[Any] = [self._layout.width]
-        for id in keys:
-            args += (_bucket(id), id)
         with translated(self._where):
-            found: list[list[bytes]] = self._find([self._head, self._early, self._ids, self._pairs], args)
+            found: list[list[bytes]] = self._find(
+                [self._head, self._early, self._ids, self._pairs], [self._layout.width, b"".join(keys)]
+            )
         return {id: self._known(events, outcomes, rows) for id, events, outcomes, *rows in found}
 
     def _known(self, events: bytes, outcomes: bytes, rows: Sequence[bytes]) -> Known:
@@ -117,12 +111,13 @@ class RedisPairLog:
         self._stored = (effects.head, head)
 
     def _changes(self, effects: Effects, after: Head) -> Iterator[bytes | str | int]:
-        """The lists of apply.lua, in its order."""
+        """The last arguments of apply.lua, in its order."""
         encode = self._codec.encode_open
+        yield b"".join([id + _packed(refs) for id, refs in effects.ids.items() if len(refs) == 1])
+        yield from _flat(2, [x for id, refs in effects.ids.items() if len(refs) > 1 for x in (id, _packed(refs))])
         yield from _flat(2, [x for ordinal, opened in effects.open.items() for x in (ordinal, encode(opened))])
         yield from _flat(2, [x for ordinal, opened in effects.settled.items() for x in (ordinal, encode(opened))])
         yield from _flat(1, effects.gone)
-        yield from _flat(3, [x for id, refs in effects.ids.items() for x in (_bucket(id), id, _packed(refs))])
         yield from _flat(3, [
             x for id, outcomes in effects.early.items()
             for x in (id, *((self._codec.encode_outcomes(outcomes), min(o.time for o in outcomes)) if outcomes else (b"", 0)))
@@ -176,7 +171,7 @@ def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
 
 def _packed(refs: Sequence[tuple[bytes, int]]) -> bytes:
     """(source hash, ordinal) of the events of one id."""
-    return b"".join(source + ordinal.to_bytes(8, "big") for source, ordinal in refs)
+    return b"".join([source + ordinal.to_bytes(8, "big") for source, ordinal in refs])
 
 
 def _refs(packed: bytes) -> Iterator[tuple[bytes, int]]:
