@@ -132,12 +132,18 @@ def verdict_document(
     labelled_wait: str | None,
     code_version: str,
     stage: int = 0,
+    labels_behind: int = 0,
 ) -> dict[str, Any]:
-    """The object of verdict.json. `as_of`: the last look, microseconds; None before the first."""
+    """The object of verdict.json.
+
+    as_of: the last look, microseconds; None before the first. labels_behind: labels that came and that the rows do not hold yet.
+    """
     said = decide(rollout.gates, {row.name: row for row in rows if row.segment is None})
     why = reasons(rollout.gates, rows, labelled_wait=labelled_wait)
-    if counts.overrun:
-        said, why = (HOLD if said == PROMOTE else said), [f"{counts.overrun} records were lost before they were read (overrun)", *why]
+    against = [f"{labels_behind} late labels are being folded"] if labels_behind else []
+    against += [f"{counts.overrun} records were lost before they were read (overrun)"] if counts.overrun else []
+    if against:
+        said, why = (HOLD if said == PROMOTE else said), [*against, *why]
     return {
         "rollout": rollout.name,
         "verdict": said,

@@ -118,5 +118,5 @@ def _last(wiring: Wiring, until: int) -> dict[str, Any] | None:
     found = decide.parsed(published)
     grid = int(wiring.rollout.looks_s * 1e6)
     as_of = microseconds(found["as_of"])
-    fresh = found["counts"]["in_flight"] == 0 and found["outcomes"]["waiting"] == 0
+    fresh = found["counts"]["in_flight"] == found["outcomes"]["waiting"] == found["watermark"]["labels_behind"] == 0
     return found if fresh and as_of is not None and as_of >= until // grid * grid - grid else None

@@ -31,7 +31,8 @@ from harness.roles.topology import Topology
 BATCH_ROWS = 32_768
 REPUBLISH = 1_000_000  # microseconds between verdicts when nothing was folded
 SAVE_EVERY = 10_000_000
-ANEW_SHARE = 20  # folding anew takes at most one part in so many of the time
+ANEW_SHARE = 20  # folding anew, where it is not cheap, takes at most one part in so many of the time
+CHEAP = 1_000_000
 
 
 def plan_of(rollout: Rollout) -> Plan:
@@ -142,7 +143,7 @@ class Analyst:
             self._index(snapshots)
             n = sum(self._advance(labelled, look) for labelled in (False, True))
         now = self._clock.now()
-        if anew:
+        if anew and now - began > CHEAP:
             self._anew_at = now + ANEW_SHARE * (now - began)
         if n and now - self._saved_at >= SAVE_EVERY:
             self._save()
@@ -227,6 +228,7 @@ class Analyst:
             flips=self._flips or {policy: {"pairs": 0} for policy in self.rollout.policies},
             watermark=self._watermark(snapshots),
             as_of=look if look >= 0 else None,
+            labels_behind=self._labels_behind(snapshots),
             labelled_wait=self._labelled_wait(),
             code_version=self._code_version,
             stage=self._stage,
@@ -236,7 +238,15 @@ class Analyst:
         """How far the shards are resolved: a record time, and the events resolved in each. Positions of the bus are left out: they are
         not the same in two replays."""
         low = min(snapshot.head.watermark for snapshot in snapshots)
-        return {"resolved": timestamp(low) if low > 0 else None, "shards": [s.head.resolved for s in snapshots]}
+        return {
+            "resolved": timestamp(low) if low > 0 else None,
+            "shards": [s.head.resolved for s in snapshots],
+            "labels_behind": self._labels_behind(snapshots),
+        }
+
+    def _labels_behind(self, snapshots: Sequence[Snapshot]) -> int:
+        """Labels that came for events folded before, and that the statistics do not hold yet."""
+        return sum(snapshot.head.late_labels for snapshot in snapshots) - self._late_labels if self._late_labels >= 0 else 0
 
     def _labelled_wait(self) -> str | None:
         """Until when labels of events already seen may still come, in words."""

@@ -169,7 +169,8 @@ class Up:
                 return False
             counts, outcomes = found["counts"], found["outcomes"]
             all_read = counts["read"] == self.stream.n_events and sum(outcomes.values()) == self.stream.n_outcomes
-            return all_read and counts["in_flight"] == 0 and outcomes["waiting"] == 0 and found["as_of"] == last
+            nothing_waits = counts["in_flight"] == outcomes["waiting"] == found["watermark"]["labels_behind"] == 0
+            return all_read and nothing_waits and found["as_of"] == last
 
         until(is_settled, FINISH_S, lambda: f"{self._short()}\n{self.words()}")
         found = self.verdict()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.types import Gate, GateResult, Metric, Status
-from harness.core.verdicts import HOLD, PROMOTE, ROLLBACK, decide, reasons, row_document
+from harness import config
+from harness.core.accounting import Counts
+from harness.core.verdicts import HOLD, PROMOTE, ROLLBACK, decide, reasons, row_document, verdict_document
 
 NAMES = ["flips", "harm", "missing"]
 
@@ -119,3 +123,21 @@ def test_an_alarm_is_a_fail_with_its_own_reason_and_time():
     document = row_document(whole)
     assert (document["status"], document["alarm"]) == ("fail", True) and document["alarmed_at"].startswith("1970-01-01T01:00:00")
     assert (row_document(result())["alarm"], row_document(result())["alarmed_at"]) == (False, None)
+
+
+@pytest.mark.parametrize(("behind", "overrun", "verdict"), [(0, 0, PROMOTE), (3, 0, HOLD), (0, 1, HOLD)])
+def test_evidence_that_is_known_to_be_incomplete_does_not_promote(behind, overrun, verdict):
+    """Labels that came and are not folded yet, or records that were lost: every gate may pass, and it is a hold that says why."""
+    document = {
+        "rollout": "r", "events": {"topic": "e", "unit": "subject"}, "sample": {"percent": 100}, "pairing": {"window": "30s"},
+        "models": {"incumbent": {"uri": "recorded:event:/a"}, "challenger": {"uri": "recorded:event:/b"}},
+        "outputs": {"age": {"type": "number", "range": [0, 120], "incumbent": {"field": "/age"}, "challenger": {"field": "/age"}}},
+        "policies": {"adult": {"output": "age", "at_least": 18}},
+        "gates": [{"name": "flips", "metric": {"flip": "adult"}, "below": 0.05}],
+    }  # fmt: skip
+    found = verdict_document(
+        config.parse(document, source="test", folder=Path()), rows=[result()], counts=Counts(overrun=overrun), read=0, unsampled=0,
+        in_flight=0, flips={}, watermark={}, as_of=None, labelled_wait=None, code_version="1", labels_behind=behind,
+    )  # fmt: skip
+    assert found["verdict"] == verdict
+    assert (found["reasons"][0] == "every counted gate passed") == (verdict == PROMOTE)
