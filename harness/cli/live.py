@@ -100,11 +100,12 @@ def say(event: str, fields: Mapping[str, object]) -> None:
 
 def _watch(supervisor: Supervisor, wiring: Wiring, there: Place, stopped: Callable[[], bool], as_json: bool) -> None:
     """Keeps the roles and a private server running until told to stop; prints a line when the counts or the verdict have changed."""
-    shown, watched = "", wiring.watched()
+    shown, watched = "", None
     while not stopped():
         until = time.monotonic() + LOOK_S
         supervisor.run(lambda until=until: stopped() or time.monotonic() > until)  # type: ignore[misc]
         try:
+            watched = watched or wiring.watched()  # bus and store may be away here too
             document = status_document(watched)
         except Unavailable:
             if there.revive():

@@ -15,7 +15,8 @@ from harness.ports.shares import Shares
 
 IDLE_S = 0.05
 WAIT_S = 0.2
-LONGEST_PAUSE_S = 5.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+HEALTHY_S = 10.0
 QUIET_S = 0.5
 DRAIN_S = 8.0
 LEASE_S = 2.0
@@ -39,12 +40,13 @@ def run(
     make: Callable[[], Running], *, role: str, worker: str, shares: Callable[[], Shares], beat: Beat, stopped: Callable[[], bool]
 ) -> None:
     """Steps until `stopped`, then drains. When bus or store are away, or another worker was faster, the role is closed and made anew
-    from what is stored, after a growing pause. beat: is told of each.
+    from what is stored, after a pause that grows until it has run for a while. beat: is told of each.
     """
     log = structlog.get_logger().bind(role=role)
-    pause = 0.1
+    pause = FIRST_PAUSE_S
     while not stopped():
         running: Running | None = None
+        began = time.monotonic()
         try:
             running = make()
             log.info("role.started", worker=worker)
@@ -53,6 +55,8 @@ def run(
             beat.stopped()
             log.info("role.stopped", worker=worker)
         except (Unavailable, StoreFull, HeadMoved) as error:
+            if time.monotonic() - began >= HEALTHY_S:
+                pause = FIRST_PAUSE_S
             log.warning("role.waits", reason=type(error).__name__, error=str(error), retry_in_s=pause)
             if not isinstance(error, HeadMoved):
                 beat.waits(str(error))

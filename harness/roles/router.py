@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.core.errors import Overrun, RecordError
-from harness.core.events import Entry, Event, Frame, Invalid, InvalidOutcome, Outcome
+from harness.core.events import Entry, Event, Frame, Invalid, InvalidOutcome, Outcome, stamped
 from harness.core.reading import Reader, watermark
 from harness.core.rollout import Rollout
 from harness.core.routing import Hasher, shard_of
@@ -136,7 +136,7 @@ class Router:
             return None
         bound = stated if stated is not None else record.time
         read.arrived = max(bound if self._trust_stated else min(bound, record.time), read.arrived + 1)
-        return entry._replace(arrived=read.arrived)
+        return stamped(entry, read.arrived)
 
     def _outcome(self, record: Record, read: _Reading) -> Entry | None:
         try:
@@ -173,11 +173,11 @@ class Router:
             taken = before
             if idle > 0 and taken.arrived and source.startswith("events/"):
                 taken = replace(taken, arrived=taken.arrived + idle)
+            if taken != before:  # stored before it is told: another router may have the source by now, and know of older events
+                self._save(source, taken, before)
             frame = self._codec.encode_frame(Frame(config=self._version, source=source, sent=now, upto=taken.arrived))
             for shard in range(self.topology.shards):
                 self._bus.append(self.topology.mirror(shard), [frame])
-            if taken != before:
-                self._save(source, taken, before)
         self._last_heartbeat = now
 
     @property

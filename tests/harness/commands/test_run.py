@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from harness.commands import run as running
 from harness.commands.health import Beat
 from harness.commands.run import Running, run
 from harness.core.errors import BusUnavailable, HeadMoved, RecordError, StoreFull, StoreUnavailable, UsageError
@@ -72,6 +73,18 @@ def test_a_server_that_is_away_when_the_role_is_made_is_waited_for():
     role.make = make  # type: ignore[method-assign]
     role.run()
     assert (role.n_made, role.n_closed) == (1, 1)
+
+
+@pytest.mark.parametrize(("healthy_s", "pauses"), [(60.0, [0.1, 0.2, 0.4]), (0.0, [0.1, 0.1, 0.1])])
+def test_the_pause_grows_while_a_server_stays_away_and_falls_back_after(
+    healthy_s: float, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+):
+    """A role that has run for a while starts again at once: an outage last week must not make it slow to come back from this one."""
+    slept: list[float] = []
+    monkeypatch.setattr(running, "HEALTHY_S", healthy_s)
+    monkeypatch.setattr(running.time, "sleep", slept.append)
+    Role(StoreUnavailable("away"), 1, StoreUnavailable("away"), 1, StoreUnavailable("away"), 1).run()
+    assert slept == pauses
 
 
 def test_a_close_that_fails_after_an_error_does_not_hide_it():

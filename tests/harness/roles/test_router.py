@@ -180,6 +180,23 @@ def test_two_routers_never_both_move_a_source(crew: Callable[..., Any]):
     assert (counts["read"], counts["paired"], counts["duplicates"]) == (5, 5, 0)
 
 
+def test_a_zombie_router_announces_no_time_that_was_not_stored(crew: Callable[..., Any]):
+    """A shard that heard a time may close the looks before it; so the time is stored first, and who is refused has announced nothing."""
+    one = crew(shards=1)
+    zombie = one.make("router")
+    one.send("events", [one.event("e", 0)])
+    one.settle()
+    zombie.hold(("events/0", "outcomes/0"))
+    one.clock.move_to(START + 10 * SECOND)
+    one.step("router")
+    stored = one.intake.load("events/0").arrived
+    one.clock.move_to(START + 60 * SECOND)
+    with pytest.raises(HeadMoved):
+        zombie.step()
+    assert one.intake.load("events/0").arrived == stored
+    assert max(frame.upto for frame in one.frames()) == stored == START + 5 * SECOND
+
+
 def test_records_that_were_trimmed_before_they_were_read_hold_the_verdict(crew: Callable[..., Any]):
     """Lost input is counted as an overrun and can never promote; what is still there is read."""
     one = crew(shards=1)
