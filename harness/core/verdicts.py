@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -66,12 +67,11 @@ def _reason(gate: Gate, whole: GateResult, rows: Sequence[GateResult], labelled_
     where = f" among {places}" if places else ""
     if whole.status is Status.FAIL:
         then = {"rollback": "", "hold": " (holds)", "report": ""}[gate.on_fail]
-        row = min(worst, key=lambda r: (not r.alarm, r.alarmed_at or 0))
-        if row.alarmed_at is not None:
-            return (f"{gate.name}: failed{where}{then}: changed for the worse (alarm at {timestamp(row.alarmed_at)}): "
-                    f"{_number(row.estimate)} over the whole stage, limit {row.limit:g}")
-        interval = f"[{_number(row.lower)}, {_number(row.upper)}]"
-        return f"{gate.name}: failed{where}{then}: {_number(row.estimate)} {interval}, limit {row.limit:g}"
+        row = max(worst, key=lambda r: r.log_e_fail if r.log_e_fail is not None else -math.inf)
+        alarms = [r.alarmed_at for r in worst if r.alarmed_at is not None]
+        numbers = f"{_number(row.estimate)} [{_number(row.lower)}, {_number(row.upper)}], limit {row.limit:g}"
+        alarm = f"; its change detector alarmed at {timestamp(min(alarms))}" if alarms else ""
+        return f"{gate.name}: failed{where}{then}: {numbers}{alarm}"
     why = _WHY.get(whole.reason or "insufficient", "undecided")
     until = f"; {labelled_wait}" if labelled_wait and gate.metric.labelled and whole.reason in ("insufficient", "no_support") else ""
     n = min((r.n_units for r in worst), default=whole.n_units)
