@@ -3,13 +3,14 @@
 #   make demo    install what the demo needs, then show a rollout from the first event to the verdict
 #   make test    install everything, then run all tests
 #   make check   ruff, mypy and the rules of who may import whom
+#   make calibrate  measure error rates and delays of the statistics again, into docs/statistics.md (ten minutes)
 #   make clean   remove all that these commands made
 #
 # PYTHON=/path/to/python picks the interpreter; else the first usable one of `candidates`.
 
 VENV    ?= .venv
 PROJECT ?= --editable .
-everything = confluent,demo,dev,embedded,metrics,notebooks,onnx,parquet,report
+everything = confluent,demo,dev,embedded,metrics,notebooks,onnx,parquet
 
 candidates = python3.12 python3.11 python3.13 python3
 usable     = import ensurepip, ssl, sys, venv; sys.exit(sys.version_info < (3, 11))
@@ -19,7 +20,7 @@ pip        = "$(VENV)/bin/python" -m pip --disable-pip-version-check
 # A redis-server inside the venv counts as one on the PATH.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test check clean
+.PHONY: demo test check calibrate clean
 .DELETE_ON_ERROR:
 
 # After `make test` the demo has all it needs already.
@@ -34,12 +35,15 @@ check: $(VENV)/.installed-everything
 	"$(VENV)/bin/mypy"
 	"$(VENV)/bin/lint-imports"
 
+calibrate: $(VENV)/.installed-everything
+	"$(VENV)/bin/python" benchmarks/calibrate.py --write docs/statistics.md
+
 clean:
 	rm -rf .venv .venv-ci build dist demo-out *.egg-info
 	rm -rf .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
 	find analysis harness tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/.installed-demo: extras = demo,embedded,report
+$(VENV)/.installed-demo: extras = demo,embedded
 $(VENV)/.installed-everything: extras = $(everything)
 $(VENV)/.installed-demo $(VENV)/.installed-everything: $(VENV)/.created $(inputs)
 	@echo "Installing shadow-harness[$(extras)] into $(VENV), once"

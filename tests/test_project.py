@@ -18,7 +18,7 @@ import harness
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("analysis", "harness")
-HEAVY = {"pandas", "plotly", "pyarrow", "scipy", "sklearn", "statsmodels"}
+HEAVY = {"pandas", "pyarrow", "scipy", "sklearn", "statsmodels"}
 REGISTRY = re.compile(r"https?://[^\s\"']*(/simple/|/maven2|/-/[a-z]|/packages/[0-9a-f]{2}/)|^\S+ @ |--hash=|--(extra-)?index-url", re.M)
 TEXT = {"", ".cfg", ".css", ".html", ".ini", ".ipynb", ".j2", ".js", ".json", ".lua", ".md", ".py", ".toml", ".txt", ".yaml", ".yml"}
 
