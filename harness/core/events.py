@@ -32,6 +32,12 @@ class Event(NamedTuple):
     payload: bytes
 
 
+def stamped(event: Event, arrived: int) -> Event:
+    """The event with its arrival time; `_replace` takes twice as long."""
+    position, key, unit, id, _, segments, decisions, payload = event
+    return Event(position, key, unit, id, arrived, segments, decisions, payload)
+
+
 class Invalid(NamedTuple):
     """An event that could not be read: known by its position alone."""
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Final, Literal
 
@@ -37,7 +37,7 @@ _BAD_ESCAPE = re.compile(r"~(?![01])")
 
 
 @lru_cache(maxsize=4096)
-def _tokens(path: str) -> tuple[str, ...] | None:
+def tokens_of(path: str) -> tuple[str, ...] | None:
     """The keys of a pointer; None if it is no JSON pointer."""
     if path == "":
         return ()
@@ -56,7 +56,7 @@ def pointer(document: object, path: str) -> object | Literal[Missing.MISSING]:
     >>> pointer({"a": None}, "/b") is MISSING
     True
     """
-    tokens = _tokens(path)
+    tokens = tokens_of(path)
     if tokens is None:
         return MISSING
     found = document
@@ -72,8 +72,23 @@ def pointer(document: object, path: str) -> object | Literal[Missing.MISSING]:
     return found
 
 
+def pointed(path: str) -> Callable[[object], object | Literal[Missing.MISSING]]:
+    """`pointer` for one path that is read of every event: a field of an object is found with less work."""
+    tokens = tokens_of(path)
+    if tokens is None or len(tokens) != 1:
+        return lambda document: pointer(document, path)
+    field = tokens[0]
+
+    def read(document: object) -> object | Literal[Missing.MISSING]:
+        return document.get(field, MISSING) if type(document) is dict else pointer(document, path)
+
+    return read
+
+
 def finite(value: object) -> float | None:
     """A JSON number as a float; None for bool, text, null, NaN, infinities, and integers beyond a float."""
+    if type(value) is float:  # what a number mostly is
+        return value if math.isfinite(value) else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -160,7 +175,7 @@ def _tail(probabilities: Sequence[float], edges: Sequence[float], at: float) -> 
     return min(max(tail, 0.0), 1.0)
 
 
-def _from_bands(output: Output, reader: Reader, value: object) -> float | None:
+def _from_bands(output: Output, value: object, reader: Reader) -> float | None:
     probabilities = _bands(value, reader.edges)
     if probabilities is None or output.type != "number":
         return None
@@ -173,23 +188,43 @@ def _from_bands(output: Output, reader: Reader, value: object) -> float | None:
 
 def read_output(output: Output, lane: str, answer: object) -> OutputValue | None:
     """One output of one lane's answer; None if it is bad or the lane has no reader. The replica reads as the incumbent does."""
+    return _output_reader(output, lane)(answer)
+
+
+def _output_reader(output: Output, lane: str) -> Callable[[object], OutputValue | None]:
     reader = output.readers.get(lane) or (output.readers.get("incumbent") if lane == "replica" else None)
-    found = MISSING if reader is None else pointer(answer, reader.pointer)
-    if reader is None or found is MISSING:
-        return None
+    if reader is None:
+        return lambda answer: None
+    find = pointed(reader.pointer)
+    read: Callable[[Output, object], OutputValue | None]
     if reader.how != "field":
-        return _from_bands(output, reader, found)
-    if output.type == "number":
-        return _number(output, found)
-    return _label(output, found) if output.type == "label" else _scores(output, found)
+        read = partial(_from_bands, reader=reader)
+    else:
+        read = _number if output.type == "number" else _label if output.type == "label" else _scores
+
+    def found(answer: object) -> OutputValue | None:
+        value = find(answer)
+        return None if value is MISSING else read(output, value)
+
+    return found
+
+
+def outputs_reader(outputs: Mapping[str, Output], lane: str) -> Callable[[object], tuple[OutputValue, ...] | None]:
+    """What reads every output of one lane's answers, in the config's order; None (a bad output) if any of them is bad."""
+    readers = [_output_reader(output, lane) for output in outputs.values()]
+
+    def read(answer: object) -> tuple[OutputValue, ...] | None:
+        values = []
+        for each in readers:
+            value = each(answer)
+            if value is None:
+                return None
+            values.append(value)
+        return tuple(values)
+
+    return read
 
 
 def read_outputs(outputs: Mapping[str, Output], lane: str, answer: object) -> tuple[OutputValue, ...] | None:
-    """Every output of one lane's answer, in the config's order; None (a bad output) if any of them is bad."""
-    values = []
-    for output in outputs.values():
-        value = read_output(output, lane, answer)
-        if value is None:
-            return None
-        values.append(value)
-    return tuple(values)
+    """The outputs of one answer; see `outputs_reader`."""
+    return outputs_reader(outputs, lane)(answer)

@@ -350,8 +350,9 @@ class Fold:
         )  # fmt: skip
         labels = {ordinal: row[self.layout.label_at :] for ordinal, row in self._labels.items()}
         return Effects(
-            head=head, open={n: o for n, o in kept.items() if n not in settled}, settled=settled, gone=tuple(sorted(n for n in self._stored if n < resolved)), ids=dict(self._ids),
-            rows=bytes(rows), labels=labels, early=dict(self._early), words=tuple(self._words.words[self._n_words :]),
+            head=head, open={n: o for n, o in kept.items() if n not in settled}, settled=settled, ids=dict(self._ids),
+            gone=tuple(sorted(n for n in self._stored if n < resolved)), rows=bytes(rows), labels=labels, early=dict(self._early),
+            words=tuple(self._words.words[self._n_words :]),
         )  # fmt: skip
 
     def overran(self) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, cast
 
 from harness.core.events import Event, Invalid, InvalidOutcome, Outcome
-from harness.core.outputs import MISSING
+from harness.core.outputs import MISSING, pointed
 from harness.core.outputs import pointer as resolve
 from harness.core.rollout import Rollout, Segment
 from harness.core.routing import Hasher
@@ -20,6 +21,7 @@ from harness.core.table import recorded_decisions
 
 WATERMARK = "io.shadow-harness.watermark"
 _RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt](\d{2}:\d{2}:\d{2})(\.\d+)?([Zz]|[+-]\d{2}:\d{2})")
+_NEEDED = ("id", "source", "type", "specversion")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_MINUTES = 4_096
 _MINUTES: dict[str, int] = {}  # "2026-03-02T00:06:" -> microseconds: a memory of what was parsed, no state
@@ -66,8 +68,10 @@ def _attributes_problem(document: Any) -> str | None:
     """Why this is no CloudEvent; None if it is one. Its times are looked at elsewhere."""
     if not isinstance(document, dict):
         return f"expected a JSON object, got {type(document).__name__}"
-    for name in ("id", "source", "type", "specversion"):
+    for name in _NEEDED:
         value = document.get(name)
+        if type(value) is str and value:
+            continue
         if not isinstance(value, str) or not value:
             return f"{name}: expected non-empty text, got {type(value).__name__ if value != '' else 'empty text'}"
     return None
@@ -81,14 +85,35 @@ def _time(document: dict[str, Any], name: str) -> int | str | None:
     return f"{name}: expected an RFC 3339 text" if found is None else found
 
 
+def _field_reader(field: str) -> Callable[[dict[str, Any]], Any]:
+    """Finds a field of an event: an attribute, or a pointer into its data."""
+    if not field.startswith("/"):
+        return lambda document: document.get(field, MISSING)
+    find = pointed(field)
+    return lambda document: find(document.get("data"))
+
+
+def _segment_reader(segment: Segment) -> Callable[[dict[str, Any]], str]:
+    """Reads one segment's value of an event."""
+    find = _field_reader(segment.field or "")
+
+    def read(document: dict[str, Any]) -> str:
+        found = _word(find(document))
+        if found is None:
+            return segment.missing
+        return found if not segment.values or found in segment.values else segment.other
+
+    return read
+
+
 class Reader:
     """Reads the events and outcomes of one rollout."""
 
     def __init__(self, rollout: Rollout, hasher: Hasher) -> None:
         self.rollout, self.hasher = rollout, hasher
         self._recorded = recorded_decisions(rollout)
-        self._segments = rollout.event_segments
-        self._unit_field = rollout.events.unit
+        self._segments = tuple(_segment_reader(segment) for segment in rollout.event_segments)
+        self._find_unit = _field_reader(rollout.events.unit)
 
     # ------------------------------------------------------------------------------------------------------------------ events
     def event(self, document: Any, *, position: int, payload: bytes) -> tuple[Event | Invalid, str, int | None]:
@@ -99,31 +124,22 @@ class Reader:
         problem = _attributes_problem(document)
         if problem is not None:
             return Invalid(position=position, reason=problem), "", None
-        happened, recorded = _time(document, "time"), _time(document, "recordedtime")
+        happened = _time(document, "time")
+        recorded = _time(document, "recordedtime") if "recordedtime" in document else None
         if isinstance(happened, str) or isinstance(recorded, str):
             wrong = happened if isinstance(happened, str) else str(recorded)
             return Invalid(position=position, reason=wrong), "", None
         unit = self._unit(document)
-        entry = Event(
-            position=position, key=self.hasher.key(document["source"], document["id"]), unit=self.hasher.unit(unit), id=document["id"],
-            arrived=0, segments=tuple(self._segment(segment, document) for segment in self._segments),
-            decisions=tuple(_word(resolve(document.get("data"), pointer)) for _, _, pointer in self._recorded), payload=payload,
-        )  # fmt: skip
+        id, hasher = document["id"], self.hasher
+        segments = tuple([read(document) for read in self._segments])
+        decisions = tuple([_word(resolve(document.get("data"), pointer)) for _, _, pointer in self._recorded])
+        entry = Event(position, hasher.key(document["source"], id), hasher.unit(unit), id, 0, segments, decisions, payload)
         return entry, unit, happened if recorded is None else recorded
-
-    def _field(self, document: dict[str, Any], field: str) -> Any:
-        return resolve(document.get("data"), field) if field.startswith("/") else document.get(field, MISSING)
 
     def _unit(self, document: dict[str, Any]) -> str:
         """The unit of an event; one that names none is a unit of its own."""
-        found = _word(self._field(document, self._unit_field))
+        found = _word(self._find_unit(document))
         return found if found is not None else f"event {document['source']} {document['id']}"
-
-    def _segment(self, segment: Segment, document: dict[str, Any]) -> str:
-        found = _word(self._field(document, segment.field or ""))
-        if found is None:
-            return segment.missing
-        return found if not segment.values or found in segment.values else segment.other
 
     # ---------------------------------------------------------------------------------------------------------------- outcomes
     def outcome(self, document: Any, *, position: int, time: int) -> Outcome | InvalidOutcome:

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One event to score: its plain id (idempotency key), its data, and the whole event (for answers that stand in it)."""
+    """One event to score: its plain id (idempotency key), and the whole event, for answers that stand in it.
 
-    event_id: str
-    event: dict[str, Any]
+    Made of the event, or of its bytes and what decodes them: then it is decoded when somebody first asks for it.
+    """
+
+    __slots__ = ("_decode", "_event", "event_id", "payload")
+
+    def __init__(
+        self, *, event_id: str, event: dict[str, Any] | None = None, payload: bytes = b"", decode: Callable[[bytes], Any] = json.loads
+    ) -> None:
+        self.event_id, self.payload = event_id, payload
+        self._event, self._decode = event, decode
+
+    @property
+    def event(self) -> dict[str, Any]:
+        """The event, decoded. Raises what `decode` raises."""
+        if self._event is None:
+            self._event = self._decode(self.payload)
+        return self._event
 
     @property
     def data(self) -> Any:
@@ -20,8 +34,7 @@ class Call:
         return self.event.get("data")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(NamedTuple):
     """A model's raw answer, or the reason why there is none.
 
     status: answered, timeout, error, bad_output, no_answer. `answer` is the JSON-like answer that output pointers read.

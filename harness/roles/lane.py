@@ -6,13 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import NamedTuple
 
 from harness.core.errors import Overrun, RecordError
 from harness.core.events import ANSWERED, Answer, AnswerFrame, Event
-from harness.core.outputs import read_outputs
+from harness.core.outputs import outputs_reader
 from harness.core.rollout import Rollout
 from harness.core.routing import replicated
 from harness.ports.bus import BEFORE_ALL, Bus, Partition, Record
@@ -27,8 +26,7 @@ SHED = Reply(status="shed")
 _Said = tuple[Answer, str | None]  # an answer, and the model's version
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(NamedTuple):
     """An event to call the model for, and when its frame was sent."""
 
     event: Event
@@ -44,6 +42,7 @@ class Lane:
         self.lane, self.rollout, self.topology = lane, rollout, topology
         self._spec = rollout.models[lane]
         self._bus, self._codec, self._clock, self._model = bus, codec, clock, model
+        self._outputs = outputs_reader(rollout.outputs, lane)
         self._group = lane_group(rollout.name, lane)
         self._shard_of: dict[Partition, int] = {}
         self._reader = bus.reader({})
@@ -112,23 +111,22 @@ class Lane:
     def _call(self, asked: Sequence[_Asked]) -> list[_Said]:
         """One call. Answers become outputs here, so that a model with long answers fills no memory."""
         oldest = self._clock.now() - self._window  # events of older frames are closed, or will be before an answer could come
-        calls = [Call(event_id=each.event.id, event=self._document(each.event)) for each in asked if each.sent >= oldest]
+        calls = [self._asking(each.event) for each in asked if each.sent >= oldest]
         replies = iter(self._model.call(calls, timeout_s=self._spec.timeout_s) if calls else ())
         pairs = [(each.event, next(replies) if each.sent >= oldest else SHED) for each in asked]
         return [(self._answer(event, reply), reply.version) for event, reply in pairs]
 
-    def _document(self, event: Event) -> dict[str, Any]:
-        found: dict[str, Any] = self._codec.json(event.payload)
-        return found
+    def _asking(self, event: Event) -> Call:
+        return Call(event_id=event.id, payload=event.payload, decode=self._codec.json)
 
     def _answer(self, event: Event, reply: Reply) -> Answer:
         """A raw reply as an answer: outputs read, and what is no answer named."""
         if reply.status != ANSWERED:
-            return Answer(key=event.key, status=reply.status, latency_ms=reply.latency_ms)
-        outputs = read_outputs(self.rollout.outputs, self.lane, reply.answer)
+            return Answer(event.key, reply.status, (), reply.latency_ms)
+        outputs = self._outputs(reply.answer)
         if outputs is None:
-            return Answer(key=event.key, status="bad_output", latency_ms=reply.latency_ms)
-        return Answer(key=event.key, status=ANSWERED, outputs=outputs, latency_ms=reply.latency_ms)
+            return Answer(event.key, "bad_output", (), reply.latency_ms)
+        return Answer(event.key, ANSWERED, outputs, reply.latency_ms)
 
     def close(self) -> None:
         """Lets go of the connections and stops the model."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from harness.core.errors import UsageError
-from harness.core.outputs import MISSING, finite, pointer
+from harness.core.outputs import MISSING, finite, pointer, tokens_of
 from harness.ports.model import Call, Reply
 
 NO_ANSWER = Reply(status="no_answer")
@@ -106,6 +108,28 @@ class RecordedFile:
         """Nothing was started."""
 
 
+def _only(tokens: Sequence[str]) -> Callable[[bytes], Any]:
+    """Decodes what stands at these keys of a JSON document and nothing else, MISSING without it: most of an event is skipped.
+
+    The router has read the same bytes in full, so they are JSON. Raises msgspec.ValidationError where a key leads into no object.
+    """
+    kind: Any = Any
+    for token in reversed(tokens):
+        part = msgspec.defstruct("Part", [("found", kind, msgspec.UNSET)], rename={"found": token})
+        kind = part | msgspec.UnsetType
+    decoder = msgspec.json.Decoder(part)
+
+    def read(payload: bytes) -> Any:
+        found: Any = decoder.decode(payload)
+        for _ in tokens:
+            found = found.found
+            if found is msgspec.UNSET:
+                return MISSING
+        return found
+
+    return read
+
+
 class RecordedInEvent:
     """An answer that stands in the event's data, because production has already computed it."""
 
@@ -114,14 +138,23 @@ class RecordedInEvent:
         if path and not path.startswith("/"):
             raise UsageError(f"recorded:event:{path}: expected a JSON pointer, as in recorded:event:/score")
         self._path = path
+        self._narrow = _only(("data", *(tokens_of(path) or ())))
 
     def call(self, calls: Sequence[Call], *, timeout_s: float) -> Sequence[Reply]:
         """What stands in each event; `no_answer` if nothing does, or null. How long it took is not known."""
         return [self._reply(call) for call in calls]
 
     def _reply(self, call: Call) -> Reply:
-        found = pointer(call.data, self._path)
+        found = self._found(call)
         return NO_ANSWER if found is MISSING or found is None else Reply(status="answered", answer=found)
+
+    def _found(self, call: Call) -> Any:
+        if call.payload:
+            try:
+                return self._narrow(call.payload)
+            except msgspec.ValidationError:  # something on the way is no object
+                pass
+        return pointer(call.data, self._path)
 
     def close(self) -> None:
         """Nothing was started."""

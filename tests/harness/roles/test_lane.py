@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ def tallies(crew: Any) -> dict[str, int]:
 def test_an_answer_that_is_no_output_is_a_bad_output(said: object, crew: Callable[..., Any]):
     """Whatever a model says, only a finite number inside the range becomes an age."""
     one = crew(shards=1)
-    one.models["challenger"].call = lambda calls, timeout_s: [replace(reply(said)) for _ in calls]
+    one.models["challenger"].call = lambda calls, timeout_s: [reply(said) for _ in calls]
     one.send("events", [one.event("e", 0)])
     one.settle()
     assert tallies(one) == {"bad_output": 1}
