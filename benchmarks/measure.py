@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from harness.ports.bus import Bus, Partition
+
 TICK = os.sysconf("SC_CLK_TCK")
+CHUNK = 4_096
 SEGMENTS = ("SE", "DE", "ES", "FR")
 
 
@@ -58,6 +62,12 @@ def events(n: int, *, first: int = 0) -> Iterator[bytes]:
         ).encode()  # fmt: skip
 
 
+def fill(bus: Bus, topic: str, body: Sequence[bytes]) -> None:
+    """Puts events on the one partition of a topic."""
+    for start in range(0, len(body), CHUNK):
+        bus.append(Partition(topic, 0), body[start : start + CHUNK])
+
+
 def processor_s(pid: int) -> float:
     """Processor seconds of a process and of its children, living and waited for; 0 when it is gone."""
     total = 0.0
@@ -78,46 +88,68 @@ def _children(pid: int) -> list[int]:
     return [each for child in direct for each in (child, *_children(child))]
 
 
-@contextmanager
-def running(commands: dict[str, Sequence[str]]) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    """Processes by name, ended when the block is left."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])}
-    started = {name: subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment) for name, command in commands.items()}
-    try:
-        yield started
-    finally:
-        for process in started.values():
+class Processes:
+    """Processes by name, ended when the block is left; what they say on stderr is kept, for when one ends by itself."""
+
+    def __init__(self, commands: Mapping[str, Sequence[str]]) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="bench-"))
+        path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+        self.started: dict[str, subprocess.Popen[bytes]] = {}
+        for name, command in commands.items():
+            with self._log(name).open("wb") as log:
+                self.started[name] = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": path})
+
+    def _log(self, name: str) -> Path:
+        return self._folder / name.replace(":", "-")
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.started.values():
             process.send_signal(signal.SIGCONT)
-            process.kill()
-        for process in started.values():
-            process.wait()
+            process.terminate()
+        for process in self.started.values():
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        shutil.rmtree(self._folder)
+
+    def first(self) -> subprocess.Popen[bytes]:
+        """The one that is held at the gate."""
+        return next(iter(self.started.values()))
+
+    def cpu_s(self) -> float:
+        """Processor seconds of all of them so far."""
+        return sum(processor_s(process.pid) for process in self.started.values())
+
+    def wait(self, condition: Callable[[], bool], timeout_s: float, otherwise: str) -> None:
+        """Returns when the condition holds. Ends the benchmark when it does not come, or when a process has ended."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            for name, process in self.started.items():
+                if process.poll() is not None:
+                    raise SystemExit(f"{otherwise}: {name} ended:\n{self._log(name).read_text()[-2_000:]}")
+            if time.monotonic() > deadline:
+                raise SystemExit(otherwise)
+            time.sleep(0.02)
 
 
 def measure(
-    name: str, n: int, commands: dict[str, Sequence[str]], *, ready: Callable[[], bool], fill: Callable[[], None], done: Callable[[], int],
-    timeout_s: float = 900.0,
+    name: str, n: int, commands: Mapping[str, Sequence[str]], *, ready: Callable[[], bool], fill: Callable[[], None],
+    done: Callable[[], int], timeout_s: float = 300.0,
 ) -> Measured:  # fmt: skip
     """One run by the rule above; the first command is the one that is held at the gate. `done` tells how many pairs are in."""
-    with running(commands) as processes:
-        _wait(ready, 60.0, f"{name}: not ready")
-        first = next(iter(processes.values()))
-        first.send_signal(signal.SIGSTOP)
+    with Processes(commands) as processes:
+        processes.wait(ready, 180.0, f"{name}: not ready")
+        processes.first().send_signal(signal.SIGSTOP)
         fill()
-        before = sum(processor_s(process.pid) for process in processes.values())
-        began = time.monotonic()
-        first.send_signal(signal.SIGCONT)
-        _wait(lambda: done() >= n, timeout_s, f"{name}: not done")
-        wall_s = time.monotonic() - began
-        cpu_s = sum(processor_s(process.pid) for process in processes.values()) - before
-    return Measured(name=name, n=n, wall_s=wall_s, cpu_s=cpu_s)
-
-
-def _wait(condition: Callable[[], bool], timeout_s: float, otherwise: str) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            raise SystemExit(otherwise)
-        time.sleep(0.02)
+        before, began = processes.cpu_s(), time.monotonic()
+        processes.first().send_signal(signal.SIGCONT)
+        processes.wait(lambda: done() >= n, timeout_s, f"{name}: not done")
+        return Measured(name=name, n=n, wall_s=time.monotonic() - began, cpu_s=processes.cpu_s() - before)
 
 
 def table(rows: Sequence[Measured], base: Measured) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -17,14 +18,11 @@ from pathlib import Path
 
 import floor
 import yaml
-from measure import Measured, events, measure, save, table
+from measure import Measured, events, fill, measure, save, table
 
 from harness import config
 from harness.commands.status import status
-from harness.ports.bus import Partition
 from harness.wiring import Wiring, create, open_bus
-
-CHUNK = 4_096
 
 
 def rollout_document(name: str) -> dict[str, object]:
@@ -54,13 +52,10 @@ def pipeline(n: int, bus_url: str, store_url: str, shards: int) -> tuple[Measure
     path = folder / "rollout.yaml"
     path.write_text(yaml.safe_dump(rollout_document(name)))
     wiring = create(config.load(path), bus_url, store_url, shards=shards)
+    topology = wiring.topology  # makes the topics
     logs = [wiring.pair_log(shard) for shard in range(shards)]
     body = list(events(n))
     bus = open_bus(bus_url)
-
-    def fill() -> None:
-        for start in range(0, n, CHUNK):
-            bus.append(Partition(f"{name}.events", 0), body[start : start + CHUNK])
 
     def ready() -> bool:
         shares = wiring.shares()
@@ -70,8 +65,9 @@ def pipeline(n: int, bus_url: str, store_url: str, shards: int) -> tuple[Measure
         return sum(log.snapshot().head.counts.paired for log in logs)
 
     roles = [role for role in wiring.role_names() if role != "api"]
-    measured = measure(f"shadow, {shards} shard{'s'[: shards > 1]}", n, wiring.commands(path, roles), ready=ready, fill=fill, done=done)
-    found = status(wiring.topology, bus=wiring.bus, intake=wiring.intake, pair_logs=logs)
+    os.environ.update(wiring.environment)
+    measured = measure(f"shadow, {shards} shard{'s'[: shards > 1]}", n, wiring.commands(path, roles), ready=ready, fill=lambda: fill(bus, f"{name}.events", body), done=done)
+    found = status(topology, bus=wiring.bus, intake=wiring.intake, pair_logs=logs)
     if found.identity or found.counts.paired != n:
         raise SystemExit(f"the run does not add up: {found}")
     return measured, wiring
