@@ -18,14 +18,16 @@ from numpy.typing import NDArray
 from analysis.fails import Fails, RowKey, testable
 from analysis.gates import RowEvidence, Test, fail_paths, follow_segments, judge, prepare
 from analysis.metrics.contributions import Domain, agreement_is_known, contributions_of, labelled_rows, rows_of
-from analysis.metrics.support import Floats, latency_cells
+from analysis.metrics.numbers import latency_cells_of
+from analysis.metrics.support import Floats
 from analysis.metrics.tally import Batch, Tally
 from analysis.packing import pack, unpack
 from analysis.plan import WHOLE, Item, Plan
-from analysis.prefix import Coverage, Indices, Mask, Recent, Sighted, Split, Units
+from analysis.prefix import Coverage, Indices, Mask, Recent, Sighted, Split, Units, check_order
 from analysis.sampling import Sampling
 from analysis.sequential.detector import Detectors
 from analysis.types import CLASS_KINDS, Gate, GateResult, InputError, PairTable
+from analysis.windows import NOTHING, Windows, both
 
 __all__ = ["Evidence", "Plan", "combine"]
 
@@ -42,6 +44,7 @@ class _Fold:
     table: PairTable
     looks: Indices
     look_of_row: Indices
+    places: Indices
     slots: dict[Item, tuple[Indices, Mask]] = field(default_factory=dict)
     rows: dict[tuple[Domain, Item], tuple[Indices, Mask, Mask]] = field(default_factory=dict)
 
@@ -69,6 +72,7 @@ class Evidence:
     _coverage: dict[tuple[str, Item], Coverage] = field(init=False, default_factory=dict)
     _tallies: dict[tuple[str, Item], Tally] = field(init=False, default_factory=dict)
     _detectors: dict[tuple[str, Item], Detectors] = field(init=False, default_factory=dict)
+    _windows: dict[tuple[str, Item], Windows] = field(init=False, default_factory=dict)
     _sampling: Sampling = field(init=False)
 
     def __post_init__(self) -> None:
@@ -85,6 +89,8 @@ class Evidence:
                 if test is None:
                     continue
                 self._sighted.setdefault((test.domain, item), Sighted())
+                if gate.unit != "first":
+                    self._windows[gate.name, item] = Windows(test.support, gate.unit_window_us or 0, gate.unit == "ever")
                 if gate.counted and item in testable(gate):
                     self._recent.setdefault((test.domain, item), Recent())
                     self._detectors[gate.name, item] = Detectors(test.design.fail, test.support.kind != "numeric")
@@ -119,7 +125,7 @@ class Evidence:
         """
         looks = np.asarray(looks, np.int64)
         arrived = np.asarray(table["arrived"], np.int64) if len(table) else np.zeros(0, np.int64)
-        self._check_order(arrived, looks)
+        check_order(arrived, looks, after=self._last_arrived, last_look=self.last_look)
         if not len(looks):
             return
         fold = self._shared(table, np.searchsorted(looks, arrived, side="left").astype(np.int64), looks)
@@ -130,22 +136,13 @@ class Evidence:
         self.last_look, self.n_rows = int(looks[-1]), self.n_rows + len(table)
         self._last_arrived = int(arrived[-1]) if len(arrived) else self._last_arrived
 
-    def _check_order(self, arrived: Indices, looks: NDArray[np.int64]) -> None:
-        if len(looks) and ((np.diff(looks) <= 0).any() or (self.last_look is not None and looks[0] <= self.last_look)):
-            raise InputError(f"looks must rise and come after {self.last_look}")
-        if not len(arrived):
-            return
-        if (np.diff(arrived) < 0).any() or (self._last_arrived is not None and arrived[0] < self._last_arrived):
-            raise InputError(f"rows must come in order of arrival, after {self._last_arrived}")
-        if not len(looks) or arrived[-1] > looks[-1]:
-            raise InputError(f"rows must have arrived at the last look, got one of {arrived[-1]}")
-
     def _shared(self, table: PairTable, look_of_row: Indices, looks: Indices) -> _Fold:
         """What gates share: places of units, slots of segments, coverage, and first events of each domain."""
-        fold = _Fold(table, looks, look_of_row)
+        places = self._units.places(table["unit_id"]) if len(table) else np.zeros(0, np.int64)
+        fold = _Fold(table, looks, look_of_row, places)
         if not len(table):
             return fold
-        places, windows = self._units.places(table["unit_id"]), table["arrived"] // self.plan.window_us
+        windows = table["arrived"] // self.plan.window_us
         labelled = labelled_rows(table) if self.labelled else None
         for item, split in self._splits.items():
             with self._isolated(gate for gate in self.gates if item in _items(gate)):
@@ -193,9 +190,10 @@ class Evidence:
         """Add one gate's contributions; `paths` gets the log e-value of its fail for each slot and look."""
         test = self._tests.get(gate.name)
         batches: dict[Item, tuple[Batch, Indices, Mask]] = {}
-        if test is not None and gate.name not in self._broken and len(fold.table):
+        if test is not None and gate.name not in self._broken:
             with self._isolated([gate]):
-                batches = self._batches(test, fold)
+                batches = self._batches(test, fold) if len(fold.table) else {}
+                batches |= self._told(gate, fold, batches)
         for item in _items(gate):
             n_slots = len(self._splits[item].values)
             if test is None:
@@ -226,7 +224,8 @@ class Evidence:
     def _batches(self, test: Test, fold: _Fold) -> dict[Item, tuple[Batch, Indices, Mask]]:
         """For each item the gate's contributions of this fold, the look of each, and which are the first of a unit in a window."""
         values, weights, n_good = self._values(test, fold)
-        cells, batches = _cells(test, fold.table), {}
+        batches = {}
+        cells = None if test.edges is None else latency_cells_of(fold.table, test.gate.metric.lane, test.edges)
         for item in _items(test.gate):
             rows, first, fresh = fold.rows[test.domain, item]
             kept = rows < n_good if weights is None else (rows < n_good) & (weights[rows] > 0.0)
@@ -238,6 +237,19 @@ class Evidence:
                           None if weights is None else weights[rows])
             batches[item] = batch, fold.look_of_row[rows], fresh[kept]
         return batches
+
+    def _told(self, gate: Gate, fold: _Fold, batches: dict[Item, tuple[Batch, Indices, Mask]]) -> dict[Item, tuple[Batch, Indices, Mask]]:
+        """For a gate that counts windows of units: its events, and after them what the windows that are over tell."""
+        found = {}
+        for item in _items(gate) if gate.unit != "first" else ():
+            events, looks, _ = batches.get(item, (NOTHING, np.zeros(0, np.int64), NOTHING.first))
+            if len(looks):
+                rows = fold.rows[self._tests[gate.name].domain, item][0][: len(looks)]
+                self._windows[gate.name, item].add(fold.places[rows], events, np.asarray(fold.table["arrived"], np.int64)[rows])
+            told, at = self._windows[gate.name, item].close(fold.looks)
+            batch = both(events, told)
+            found[item] = batch, np.concatenate([looks, at]), batch.first
+        return found
 
     def _values(self, test: Test, fold: _Fold) -> tuple[Floats, Floats | None, int]:
         """(contribution and weight of every row, how many rows come before the first faulty one); a fault breaks the gate."""
@@ -303,8 +315,8 @@ class Evidence:
         """The whole state, with the digest of plan and bets; the same state gives the same bytes."""
         head = {
             "design": self._design(), "labelled": self.labelled, "last_look": self.last_look, "n_rows": self.n_rows,
-            "last_arrived": self._last_arrived, "broken": self._broken, **{name: sorted([*key, at] for key, at in latched.items())
-                                                                       for name, latched in self._latches()},
+            "last_arrived": self._last_arrived, "broken": self._broken,
+            **{name: sorted([*key, at] for key, at in latched.items()) for name, latched in self._latches()},
             "splits": [[split.values[split.n_listed :], split.born, split.rows, split.pairs] for split in self._splits.values()],
             "coverage": [[[*cell, n, part.labels[cell]] for cell, n in part.pairs.items()] for part in self._coverage.values()],
             "sums": [[tally.event_sums, tally.unit_sums, tally.event_weights, tally.unit_weights] for tally in self._all_tallies()],
@@ -314,12 +326,13 @@ class Evidence:
         arrays |= {f"sighted.{k}": sighted.bits for k, sighted in enumerate(self._sighted.values())}
         arrays |= {f"recent.{k}": recent.sighted.bits for k, recent in enumerate(self._recent.values())}
         arrays["windows"] = np.array([recent.window for recent in self._recent.values()], np.int64)
-        for k, detectors in enumerate(self._detectors.values()):
-            arrays |= {f"levels.{k}": detectors.levels, f"waiting.{k}": detectors.waiting, f"taken.{k}": detectors.n,
-                       f"stopped.{k}": detectors.stopped}
+        arrays |= {f"part.{k}.{name}": array for k, part in enumerate(self._parts()) for name, array in part.arrays().items()}
         for k, tally in enumerate(self._all_tallies()):
             arrays |= {f"counts.{k}": tally.counts, f"events.{k}": tally.events, f"cells.{k}": tally.cells}
         return pack(head, arrays)
+
+    def _parts(self) -> tuple[Detectors | Windows, ...]:
+        return *self._detectors.values(), *self._windows.values()
 
     def _all_tallies(self) -> tuple[Tally, ...]:
         return *self._tallies.values(), *self._sampling.tallies.values()
@@ -358,14 +371,18 @@ class Evidence:
             sighted.bits = arrays[f"sighted.{k}"]
         for k, recent in enumerate(new._recent.values()):
             recent.window, recent.sighted.bits = int(arrays["windows"][k]), arrays[f"recent.{k}"]
-        for k, detectors in enumerate(new._detectors.values()):
-            detectors.levels, detectors.waiting = arrays[f"levels.{k}"], arrays[f"waiting.{k}"]
-            detectors.n, detectors.stopped = arrays[f"taken.{k}"], arrays[f"stopped.{k}"]
+        for k, kept in enumerate(new._parts()):
+            kept.load({name: arrays[f"part.{k}.{name}"] for name in kept.arrays()})
         new._sampling.fired, new._sampling.labelled = head["drawn"]
         for k, (tally, sums) in enumerate(zip(new._all_tallies(), head["sums"], strict=True)):
             tally.counts, tally.events, tally.cells = arrays[f"counts.{k}"], arrays[f"events.{k}"], arrays[f"cells.{k}"]
             tally.event_sums, tally.unit_sums, tally.event_weights, tally.unit_weights = sums
         return new
+
+
+def _items(gate: Gate) -> tuple[Item, ...]:
+    """The whole, and what the gate is split by."""
+    return (WHOLE, *gate.each)
 
 
 def combine(plan: Plan, unlabelled: Evidence, labelled: Evidence) -> tuple[GateResult, ...]:
@@ -380,16 +397,3 @@ def combine(plan: Plan, unlabelled: Evidence, labelled: Evidence) -> tuple[GateR
     for row in (*unlabelled.results(), *labelled.results()):
         rows.setdefault(row.name, []).append(row)
     return tuple(row for gate in plan.gates for row in rows[gate.name])
-
-
-def _items(gate: Gate) -> tuple[Item, ...]:
-    """The whole, and what the gate is split by."""
-    return (WHOLE, *gate.each)
-
-
-def _cells(test: Test, table: PairTable) -> Indices | None:
-    """The latency cell of each row; None for other metrics."""
-    if test.edges is None:
-        return None
-    lane = test.gate.metric.lane
-    return latency_cells(table[f"latency_ms.{lane}"], table[f"missing.{lane}"] >= 0, test.edges)

@@ -69,6 +69,8 @@ def prepare(gate: Gate) -> Test:
 def _spread(gate: Gate, support: Support) -> float | None:
     """What the design takes for `discordance`: a variance once weights make a number of a rate, at most 1/least times as large."""
     metric = gate.metric
+    if gate.unit == "mean" and gate.discordance is None and (support.low, support.high) == (0.0, 1.0):
+        return (gate.limit / 2.0 if gate.expect is None else gate.expect) or None  # a mean of 0 and 1 varies at most as much as they do
     if not metric.weighted or support.kind != "numeric" or metric.least is None:
         return gate.discordance
     if gate.discordance is None and metric.loss == "zero_one" and gate.word in ("below", "above"):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from analysis.metrics.contributions import paired_rows
 from analysis.metrics.numbers import NULL, cells_of
 from analysis.plan import Item, Value
-from analysis.types import PairTable
+from analysis.types import InputError, PairTable
 
 Mask = NDArray[np.bool_]
 Indices = NDArray[np.int64]
@@ -190,3 +190,19 @@ class Coverage:
     def unsupported(self, slot: int, *, agreements: bool = True) -> bool:
         """Whether a decision cell of the slot has pairs and no label; without `agreements` only cells of two decisions that differ."""
         return any(cell[0] == slot and not self.labels[cell] and (agreements or cell[1] != cell[2]) for cell in self.pairs)
+
+
+def check_order(arrived: Indices, looks: Indices, *, after: int | None, last_look: int | None) -> None:
+    """Rows and looks must continue those before: the last row arrived at `after`, the last look was `last_look`; None before any.
+
+    Raises:
+        InputError: rows or looks are out of order, or rows are later than the last look.
+    """
+    if len(looks) and ((np.diff(looks) <= 0).any() or (last_look is not None and looks[0] <= last_look)):
+        raise InputError(f"looks must rise and come after {last_look}")
+    if not len(arrived):
+        return
+    if (np.diff(arrived) < 0).any() or (after is not None and arrived[0] < after):
+        raise InputError(f"rows must come in order of arrival, after {after}")
+    if not len(looks) or arrived[-1] > looks[-1]:
+        raise InputError(f"rows must have arrived at the last look, got one of {arrived[-1]}")

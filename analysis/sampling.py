@@ -24,7 +24,7 @@ from analysis.metrics.tally import Batch, Tally
 from analysis.prefix import Indices, Mask
 from analysis.sequential.designs import Design
 from analysis.sequential.mixture import Process, undesigned_bets
-from analysis.types import Gate, Metric, PairTable
+from analysis.types import Gate, InputError, Metric, PairTable
 
 ALPHA = 0.001
 ALL = ""
@@ -54,6 +54,17 @@ class Sampling:
         for frame in (ALL, *dict.fromkeys(policies)):
             self.tallies[frame] = Tally(self._test.support)
             self.tallies[frame].grow(1)
+
+    @property
+    def test(self) -> Test:
+        """The test itself.
+
+        Raises:
+            InputError: no gate is weighted, so there is none.
+        """
+        if self._test is None:
+            raise InputError("no gate is weighted by a propensity")
+        return self._test
 
     @property
     def needed(self) -> bool:

@@ -141,7 +141,8 @@ class Gate:
     """A metric with the value it must stay under or over, as STATISTICS section 3 defines pass and fail.
 
     `each` lists what to split by: a tuple of segment names for every item, of one name or of several that are crossed.
-    `limit` is the number of the config (latencies in milliseconds). `alpha` None takes the rollout's.
+    `limit` is the number of the config (latencies in milliseconds). `alpha` None takes the rollout's. `unit`: the first event of a unit
+    counts, or whether it was ever so, or its mean, over `unit_window_us` microseconds from that first event.
     """
 
     name: str
@@ -156,7 +157,8 @@ class Gate:
     discordance: float | None = None
     min_units: int = 0
     small: Literal["hold", "report"] = "hold"
-    unit: Literal["first"] = "first"
+    unit: Literal["first", "ever", "mean"] = "first"
+    unit_window_us: int | None = None
     method: Literal["mixture"] = "mixture"
 
     @property

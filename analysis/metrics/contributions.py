@@ -109,11 +109,22 @@ def agreement_is_known(gate: Gate) -> bool:
 
 
 def support_of(gate: Gate) -> Support:
-    """The range of a gate's contributions.
+    """The range of a gate's contributions: of events, or of what the windows of units tell.
 
     Raises:
-        InputError: the metric cannot be asked with this word, or a numeric one has no bound.
+        InputError: the metric cannot be asked with this word or unit, or a numeric one has no bound.
     """
+    of_events = _support_of_events(gate)
+    if gate.unit == "first":
+        return of_events
+    if not gate.unit_window_us or gate.unit_window_us < 1:
+        raise InputError(f"a unit counted by {gate.unit} needs a window of time, got {gate.unit_window_us}")
+    if gate.metric.weighted or of_events.kind == "latency" or (gate.unit == "ever" and of_events.kind != "rate"):
+        raise InputError(f"{gate.metric.kind} {gate.word} cannot be counted by {gate.unit}")
+    return of_events if gate.unit == "ever" else Support("numeric", of_events.low, of_events.high)
+
+
+def _support_of_events(gate: Gate) -> Support:
     metric, compared = gate.metric, paired_difference(gate)
     if metric.kind == "latency":
         if gate.word != "below":

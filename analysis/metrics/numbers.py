@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.metrics.support import FAST, SLOW, UNKNOWN, Floats
+from analysis.metrics.support import FAST, SLOW, UNKNOWN, Floats, Ints, latency_cells
 from analysis.types import Column, Gate, InputError, Metric, PairTable
 
 Mask = NDArray[np.bool_]
@@ -119,3 +119,8 @@ def needed(value: T | None, name: str, metric: Metric) -> T:
     if value is None:
         raise InputError(f"a metric of the kind {metric.kind!r} needs {name}")
     return value
+
+
+def latency_cells_of(table: PairTable, lane: str, edges: Floats) -> Ints:
+    """The latency cell of each row of a lane, shape (rows,)."""
+    return latency_cells(table[f"latency_ms.{lane}"], table[f"missing.{lane}"] >= 0, edges)

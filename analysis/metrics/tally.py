@@ -20,7 +20,8 @@ class Batch:
 
     slots: which value of the split each row belongs to, shape (n,). values: the contribution, shape (n,). first: whether it is the
     first of its unit, shape (n,). cells: for a latency its cell (`latency_cells`), else None.
-    weights: 1/propensity of each row where the support has them, else None; shape (n,).
+    weights: 1/propensity of each row where the support has them, else None; shape (n,). closing: which rows are no events but what the
+    closed window of a unit tells, None where there are no windows.
     """
 
     slots: Slots
@@ -28,6 +29,7 @@ class Batch:
     first: NDArray[np.bool_]
     cells: Ints | None = None
     weights: Floats | None = None
+    closing: NDArray[np.bool_] | None = None
 
 
 @dataclass(slots=True)
@@ -77,8 +79,9 @@ class Tally:
         units = batch.first
         row, cell, share = self.support.spread(batch.values[units], None if batch.weights is None else batch.weights[units])
         np.add.at(self.counts, (batch.slots[units][row], cell), share)
-        self.events += np.bincount(batch.slots, minlength=n)
-        self.event_sums = _added(self.event_sums, exact_sums(batch.slots, fixed, n))
+        events = np.ones(len(fixed), bool) if batch.closing is None else ~batch.closing
+        self.events += np.bincount(batch.slots[events], minlength=n)
+        self.event_sums = _added(self.event_sums, exact_sums(batch.slots[events], fixed[events], n))
         self.unit_sums = _added(self.unit_sums, exact_sums(batch.slots[units], fixed[units], n))
         if batch.weights is not None:
             heavy = self.support.fixed(batch.weights)

@@ -45,6 +45,15 @@ class Detectors:
         self.waiting = np.zeros((0, BLOCK, 2))
         self.n, self.stopped = np.zeros(0, np.int64), np.zeros(0, np.int64)
 
+    def arrays(self) -> dict[str, Ints]:
+        """The state, by name."""
+        return {"levels": self.levels, "waiting": self.waiting, "n": self.n, "stopped": self.stopped}  # type: ignore[dict-item]
+
+    def load(self, arrays: dict[str, Ints]) -> None:
+        """Take a state that `arrays` gave."""
+        for name, array in arrays.items():
+            setattr(self, name, array)
+
     def grow(self, n_slots: int) -> None:
         """Make room for slots up to `n_slots`."""
         more = n_slots - len(self.n)

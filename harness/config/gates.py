@@ -73,6 +73,7 @@ def _gate(gate: words.GateWords, path: Steps, scope: Scope, problems: Problems) 
     limit = _limit(word, said[word], gate, metric, path, problems)
     expect = _expect(word, limit, gate, metric, path, problems)
     _discordance(word, gate, metric, path, problems)
+    _unit(word, gate, metric, path, problems)
     if metric is None or limit is None:
         return None
     return Gate(
@@ -88,6 +89,8 @@ def _gate(gate: words.GateWords, path: Steps, scope: Scope, problems: Problems) 
         discordance=gate.discordance,
         min_units=gate.min_units,
         small=gate.small,
+        unit=gate.unit,
+        unit_window_us=None if gate.unit_window is None else int(gate.unit_window * 1e6),
     )
 
 
@@ -195,6 +198,24 @@ def _discordance(word: str, gate: words.GateWords, metric: Metric | None, path: 
     bound = _bound(gate, metric)
     if bound is not None and not _FINEST**2 * bound**2 <= gate.discordance <= bound**2:
         problems.add((*path, "discordance"), f"got {gate.discordance:g}, must be between {_FINEST**2 * bound**2:g} and {bound**2:g}")
+
+
+def _unit(word: str, gate: words.GateWords, metric: Metric | None, path: Steps, problems: Problems) -> None:
+    """Whether the gate's number can be counted as `unit` says, and over which time."""
+    if gate.unit == "first":
+        if gate.unit_window is not None:
+            problems.add((*path, "unit_window"), "is for unit: ever and unit: mean; the first event of a unit needs no window")
+        return
+    if gate.unit_window is None:
+        problems.absent((*path, "unit_window"), "is missing; expected how long from the first event of a unit it is watched, as in 7d")
+    shares = isinstance(gate.metric, (words.LossMetric, words.DifferenceMetric, words.CostMetric, words.ExcessDisagreementMetric))
+    of_numbers = shares and not (isinstance(gate.metric, words.LossMetric) and gate.metric.loss == "zero_one")
+    if isinstance(gate.metric, words.LatencyMetric):
+        problems.add((*path, "unit"), f"got {gate.unit}, but a latency is a quantile over events; expected first")
+    elif gate.unit == "ever" and (word not in _OF_RATE or of_numbers):
+        problems.add((*path, "unit"), "got ever, which is for the share of one model below or above a limit; expected first or mean")
+    elif metric is not None and metric.weighted:
+        problems.add((*path, "unit"), f"got {gate.unit}, but labels with a propensity are weighted one by one; expected first")
 
 
 def _each(gate: words.GateWords, metric: Metric | None, path: Steps, scope: Scope, problems: Problems) -> tuple[tuple[str, ...], ...]:

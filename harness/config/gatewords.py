@@ -207,16 +207,14 @@ class GateWords(Words):
     discordance: Annotated[float, Field(gt=0)] | None = None
     min_units: Annotated[int, Field(ge=0)] = 0
     small: Literal["hold", "report"] = "hold"
-    unit: Literal["first"] = "first"
+    unit: Literal["first", "ever", "mean"] = "first"
+    unit_window: LongerThanZero | None = None
     method: Literal["mixture"] = "mixture"
 
     @property
     def limits(self) -> dict[str, Any]:
         """The limit words that the gate says, with their values."""
         return {word: value for word in LIMITS if (value := getattr(self, word)) is not None}
-
-
-NOT_YET_GATE_KEYS = frozenset({"unit_window"})
 
 
 # ------------------------------------------------------------------------------------------------------------------ stages

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.config.gatewords import METRICS, NOT_YET_GATE_KEYS, NOT_YET_METRICS
+from harness.config.gatewords import METRICS, NOT_YET_METRICS
 from harness.config.problems import Steps, instead, listed, shown
 
 _NOT_YET = "not available in this version"
@@ -61,8 +61,6 @@ def _unknown(word: str, path: Steps, known: frozenset[str]) -> str:
         return "unknown model: today there are incumbent, challenger (exactly one, of this name) and replica"
     if path[-2:-1] == ("metric",) and word in METRICS:
         return "a metric has one kind only; make two gates of it"
-    if path[0] == "gates" and len(path) == 3 and word in NOT_YET_GATE_KEYS:
-        return _NOT_YET
     return f"unknown key{instead(word, known)}"
 
 
