@@ -25,7 +25,7 @@ from harness.commands.health import Beat, role_health
 from harness.commands.replay import whole_table
 from harness.commands.run import run
 from harness.commands.status import document as status_document
-from harness.core.errors import Unavailable, UsageError
+from harness.core.errors import StoreFull, Unavailable, UsageError
 from harness.core.rollout import Rollout
 from harness.core.verdicts import EXIT_CODES
 from harness.pages.report import render
@@ -107,7 +107,7 @@ def _watch(supervisor: Supervisor, wiring: Wiring, there: Place, stopped: Callab
         try:
             watched = watched or wiring.watched()  # bus and store may be away here too
             document = status_document(watched)
-        except Unavailable:
+        except (Unavailable, StoreFull):  # the roles wait for it too, and say so
             if there.revive():
                 printing.note("the private redis-server had ended and was started again; nothing that it acknowledged is lost")
             continue
