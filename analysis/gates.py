@@ -43,7 +43,7 @@ class Test:
 
     def facts(self) -> str:
         """Everything that is fixed before the data, in words."""
-        processes = [f"{p.proves} {p.limit:.9g} [{p.low:.9g}, {p.high:.9g}] " + " ".join(
+        processes = [f"{type(p).__name__} {p.proves} {p.limit:.9g} [{p.low:.9g}, {p.high:.9g}] " + " ".join(
             f"{number:.9g}" for number in (*p.bets.fractions, *p.bets.log_weights)) for p in (*self.design.pass_, *self.design.fail)]
         return "\n".join([self.gate.name, repr(self.domain), repr(self.support), str(self.support.n_values), *processes])
 
@@ -55,6 +55,8 @@ def prepare(gate: Gate) -> Test:
         InputError: the gate cannot be computed: an unknown kind, a limit outside the range, a missing bound.
     """
     domain, support = domain_of(gate.metric), support_of(gate)
+    if support.kind == "latency" and gate.method != "mixture":
+        raise InputError(f"a latency is tested by the mixture, got {gate.method}")
     if support.kind == "latency":
         quantile = gate.metric.quantile
         if quantile is None or not 0.0 < quantile < 1.0:
@@ -62,7 +64,9 @@ def prepare(gate: Gate) -> Test:
         question = Question(kind="rate", low=0.0, high=1.0, word="below", limit=round(1.0 - quantile, 12))
         return Test(gate, domain, support, design(question), latency_edges(gate.limit))
     question = Question(kind=support.kind, low=support.low, high=support.high, word=gate.word, limit=gate.limit, expect=gate.expect,
-                        discordance=_spread(gate, support))
+                        discordance=_spread(gate, support), method=gate.method)
+    if gate.method != "mixture" and support.least is not None:
+        raise InputError(f"{gate.method} takes counts of 0 and 1, not labels with weights")
     return Test(gate, domain, support, design(question))
 
 

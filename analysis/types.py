@@ -159,7 +159,7 @@ class Gate:
     small: Literal["hold", "report"] = "hold"
     unit: Literal["first", "ever", "mean"] = "first"
     unit_window_us: int | None = None
-    method: Literal["mixture"] = "mixture"
+    method: Literal["mixture", "beta-binomial"] = "mixture"
 
     @property
     def counted(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from analysis.sequential.betas import BetaProcess
 from analysis.sequential.mixture import LARGEST_FRACTION, Bets, Counts, Floats, Process, designed_bets, log_sum_exp, undesigned_bets
 from analysis.types import InputError, Word
 
@@ -51,6 +52,7 @@ class Question:
     limit: float
     expect: float | None = None
     discordance: float | None = None
+    method: Literal["mixture", "beta-binomial"] = "mixture"
 
 
 def design(question: Question) -> Design:
@@ -62,6 +64,8 @@ def design(question: Question) -> Design:
     q = question
     if not np.isfinite(q.limit) or (q.word == "worse_by_at_most" and q.limit <= 0) or (q.word == "better_by_more_than" and q.limit < 0):
         raise InputError(f"{q.word} got {q.limit}, which is no limit")
+    if q.method == "beta-binomial" and (q.kind != "rate" or q.word not in ("below", "above")):
+        raise InputError(f"beta-binomial is for a rate below or above a limit, got a {q.kind} {q.word}")
     if q.word == "within":
         return _within(q)
     if q.kind == "rate":
@@ -87,7 +91,8 @@ def _rate(q: Question) -> Design:
     pass_bets = designed_bets(1.0 - good / c, zero_events=True)
     fail_bets = designed_bets((bad - c) / (1.0 - c))
     below, above = ("below", "above") if q.word == "below" else ("above", "below")
-    return Design((Process(below, q.limit, 0.0, 1.0, pass_bets),), (Process(above, q.limit, 0.0, 1.0, fail_bets),))  # type: ignore[arg-type]
+    made = BetaProcess if q.method == "beta-binomial" else Process
+    return Design((made(below, q.limit, 0.0, 1.0, pass_bets),), (made(above, q.limit, 0.0, 1.0, fail_bets),))  # type: ignore[arg-type]
 
 
 def _means(q: Question) -> tuple[float | None, float | None]:

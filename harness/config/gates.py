@@ -74,6 +74,7 @@ def _gate(gate: words.GateWords, path: Steps, scope: Scope, problems: Problems) 
     expect = _expect(word, limit, gate, metric, path, problems)
     _discordance(word, gate, metric, path, problems)
     _unit(word, gate, metric, path, problems)
+    _method(word, gate, metric, path, problems)
     if metric is None or limit is None:
         return None
     return Gate(
@@ -90,6 +91,7 @@ def _gate(gate: words.GateWords, path: Steps, scope: Scope, problems: Problems) 
         min_units=gate.min_units,
         small=gate.small,
         unit=gate.unit,
+        method=gate.method,
         unit_window_us=None if gate.unit_window is None else int(gate.unit_window * 1e6),
     )
 
@@ -216,6 +218,18 @@ def _unit(word: str, gate: words.GateWords, metric: Metric | None, path: Steps, 
         problems.add((*path, "unit"), "got ever, which is for the share of one model below or above a limit; expected first or mean")
     elif metric is not None and metric.weighted:
         problems.add((*path, "unit"), f"got {gate.unit}, but labels with a propensity are weighted one by one; expected first")
+
+
+def _method(word: str, gate: words.GateWords, metric: Metric | None, path: Steps, problems: Problems) -> None:
+    """Whether the method takes what the gate counts."""
+    if gate.method == "mixture":
+        return
+    share = not isinstance(gate.metric, (words.LatencyMetric, words.DifferenceMetric, words.CostMetric, words.ExcessDisagreementMetric))
+    numbers = isinstance(gate.metric, words.LossMetric) and gate.metric.loss != "zero_one"
+    if not share or numbers or word not in _OF_RATE or gate.unit == "mean":
+        problems.add((*path, "method"), f"got {gate.method}, which is for the share of one model below or above a limit; expected mixture")
+    elif metric is not None and metric.weighted:
+        problems.add((*path, "method"), f"got {gate.method}, which counts labels; with a propensity they are weighted: expected mixture")
 
 
 def _each(gate: words.GateWords, metric: Metric | None, path: Steps, scope: Scope, problems: Problems) -> tuple[tuple[str, ...], ...]:

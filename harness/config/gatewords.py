@@ -209,7 +209,7 @@ class GateWords(Words):
     small: Literal["hold", "report"] = "hold"
     unit: Literal["first", "ever", "mean"] = "first"
     unit_window: LongerThanZero | None = None
-    method: Literal["mixture"] = "mixture"
+    method: Literal["mixture", "beta-binomial"] = "mixture"
 
     @property
     def limits(self) -> dict[str, Any]:

@@ -105,3 +105,25 @@ def test_a_weighted_loss_by_a_segment_of_the_truth_is_refused() -> None:
     with pytest.raises(ConfigError) as refused:
         parse({**AGE, "gates": gates}, source="test", folder=Path())
     assert [problem.path for problem in refused.value.problems] == ["gates.0.each"]
+
+
+WAYS: list[dict[str, Any]] = [
+    {"method": "beta-binomial"}, {"unit": "ever", "unit_window": "7d"}, {"unit": "mean", "unit_window": "7d"},
+    {"unit": "ever", "unit_window": "7d", "method": "beta-binomial"}, {"unit": "mean", "unit_window": "7d", "method": "beta-binomial"},
+]
+
+
+@pytest.mark.parametrize("propensity", [True, False])
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("metric", METRICS, ids=str)
+def test_a_way_of_counting_that_is_accepted_can_be_read(metric: Any, way: Any, propensity: bool) -> None:
+    """Units and methods fit some metrics and words only: what is refused says so, what is accepted is computed."""
+    outcomes = {key: value for key, value in AGE["outcomes"].items() if propensity or key != "propensity"}
+    for word in WORDS:
+        gate = {"name": "new", "metric": metric, word: "1s" if "latency" in metric else 0.5, **way}
+        try:
+            rollout = parse({**AGE, "outcomes": outcomes, "gates": [gate]}, source="test", folder=Path())
+        except ConfigError as error:
+            assert all(problem.path.startswith("gates.0.") for problem in error.problems), error
+        else:
+            assert broken_gates(rollout) == {}
