@@ -1,4 +1,4 @@
-"""Any data frame with the columns of the contract -> a pair table: pandas, Polars, PyArrow, or a mapping of lists.
+"""Any data frame with the columns of the contract -> a pair table: pandas, PyArrow, or a mapping of lists.
 
 What the columns mean is told from their names, what they hold from their types: decisions are booleans or words, hashed ids are text,
 times are timestamps. Whatever cannot be is refused with the column, the row (counted from 1) and never the value: it may be personal.
