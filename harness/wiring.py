@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from harness import config
 from harness.adapters.codec import MsgpackCodec
@@ -21,7 +22,7 @@ from harness.adapters.redis.ledger import RedisLedger
 from harness.adapters.redis.pairlog import RedisPairLog
 from harness.adapters.redis.presence import RedisPresence
 from harness.adapters.redis.shares import RedisShares
-from harness.commands import registry
+from harness.commands import decide, registry
 from harness.commands.run import Running
 from harness.commands.status import Watched
 from harness.core.errors import UsageError
@@ -160,6 +161,11 @@ class Wiring:
             pair_logs=[self.pair_log(shard) for shard in range(self.shards)], ledger=self.ledger,
             presence=open_presence(self.store_url, self.rollout), clock=self.clock, code_version=code_version(),
         )  # fmt: skip
+
+    def verdicts(self) -> Callable[[], dict[str, Any]]:
+        """What reads the verdict of the moment, from the store alone: who asks for it names no bus, and creates no topic on another."""
+        ledger = self.ledger
+        return lambda: decide.verdict(self.rollout, ledger, self.clock, code_version=code_version())
 
     def pair_log(self, shard: int) -> PairLog:
         """The joins of one shard."""

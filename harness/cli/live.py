@@ -194,9 +194,8 @@ def decide(name: str | None, where: Where, *, timeout_s: float, as_json: bool) -
     """Prints the verdict of this moment; returns its exit code."""
     with place(bus=None, store=where.store, data=where.data, create=False) as there:
         wiring = wire(name, there)
-        watched = wiring.watched()
         found = deciding.wait_for(
-            watched.verdict, timeout_s=timeout_s, progress=lambda v: printing.note(f"hold: {v['reasons'][0]}")
+            wiring.verdicts(), timeout_s=timeout_s, progress=lambda v: printing.note(f"hold: {v['reasons'][0]}")
         )  # fmt: skip
     if as_json:
         printing.json_document(found)
@@ -220,7 +219,7 @@ def report(name: str | None, where: Where, output: Path) -> None:
     """Writes the report."""
     with place(bus=None, store=where.store, data=where.data, create=False) as there:
         wiring = wire(name, there)
-        found = wiring.watched().verdict()
+        found = wiring.verdicts()()
         table = whole_table(wiring.rollout, [wiring.pair_log(shard) for shard in range(wiring.shards)])
     _write(output, lambda: output.write_text(render(wiring.rollout, found, table), encoding="utf-8"))
     printing.note(f"report: {output}")
