@@ -63,7 +63,7 @@ class Hasher:
 
 def shard_of(key: bytes, shards: int) -> int:
     """The shard of an event, and of the outcomes that name its id: the first 8 bytes of the id's hash modulo the number of shards."""
-    return int.from_bytes(key[:8], "big") % shards
+    return int.from_bytes(key[:8], "big") % shards if shards > 1 else 0
 
 
 def replicated(key: bytes, percent: float) -> bool:

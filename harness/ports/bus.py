@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 BEFORE_ALL = -1
 
@@ -26,8 +26,7 @@ class Partition:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One record: where it stands, when the bus took it (microseconds since 1970), and its bytes."""
 
     partition: Partition
