@@ -141,10 +141,17 @@ class Rollout:
         return found
 
     def start(self) -> None:
-        """The first workers, and the second ones."""
+        """The first workers and the second ones; returns when all are at work, so that faults befall work and not its beginning."""
         self.first.start()
         for role in self.schedule.second:
             self.add(role)
+        wanted = {role: 1 + (role in self.schedule.second) for role in ROLES}
+        self._processes.until(lambda: all(self.n_workers(role) >= n for role, n in wanted.items()), SETTLE_S, self.first.words)
+
+    def n_workers(self, role: str) -> int:
+        """Workers of a role that hold their leases, as the store knows them."""
+        found: int = self.first_client().zcard(f"shadow:{{proof}}:workers:{role}")
+        return found
 
     # ----------------------------------------------------------------------------------------------------------------- its faults
     def add(self, role: str) -> None:
