@@ -83,13 +83,16 @@ def stopping_times(process: Process, times: Ints, values: Floats, horizon: int, 
         steps = process.log_factors(distinct, process.limit)[of.reshape(what.shape)]
         after = np.cumsum(steps - nothing, axis=1) + log_weights  # without the zeros, of which there are as many as time has passed
         before = np.concatenate([np.broadcast_to(log_weights, (len(when), 1, len(log_weights))), after[:, :-1]], axis=1)
-        at_event = log_sum_exp(after + when[..., None] * nothing) >= enough
-        last = np.minimum(when - 1, horizon)
-        in_gap = log_sum_exp(before + last[..., None] * nothing) >= enough
-        for run in np.flatnonzero((at_event & (when <= horizon)).any(axis=1) | in_gap.any(axis=1)).tolist():
-            k = int(np.argmax((at_event[run] & (when[run] <= horizon)) | in_gap[run]))
+        if nothing[0] > 0.0:  # evidence grows while nothing comes: it is largest just before the next event
+            last = np.minimum(when - 1, horizon)
+            reached = log_sum_exp(before + last[..., None] * nothing) >= enough
+        else:  # it is largest right at an event
+            last = when
+            reached = (log_sum_exp(after + when[..., None] * nothing) >= enough) & (when <= horizon)
+        for run in np.flatnonzero(reached.any(axis=1)).tolist():
+            k = int(np.argmax(reached[run]))
             previous = int(when[run, k - 1]) if k else 0
-            found[start + run] = _inside(before[run, k], nothing, previous, int(last[run, k]), enough) if in_gap[run, k] else when[run, k]
+            found[start + run] = when[run, k] if last is when else _inside(before[run, k], nothing, previous - 1, int(last[run, k]), enough)
     return found
 
 

@@ -1,6 +1,6 @@
 """Measures the goals of the statistics and prints them as a table; `make calibrate` also writes it into docs/statistics.md.
 
-    python benchmarks/calibrate.py [--reduced] [--write FILE] [--seed N]
+    python benchmarks/calibrate.py [--reduced] [--runs N] [--write FILE] [--seed N]
 
 Takes some minutes on one core (reduced: half a minute). Exits 1 if a goal is missed, after printing.
 """
@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from analysis.calibration import FULL, REDUCED, everything, table
+from analysis.calibration import FULL, REDUCED, Size, everything, table
 
 MARKS = re.compile(r"(<!-- calibration -->\n).*?(<!-- /calibration -->)", re.S)
 
@@ -23,10 +23,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--reduced", action="store_true", help="fewer runs, as the tests do")
     parser.add_argument("--write", type=Path, metavar="FILE", help="replace what stands between the marks of this page")
+    parser.add_argument("--runs", type=int, metavar="N", help="runs of a cheap line instead of 10,000; others in proportion")
     parser.add_argument("--seed", type=int, default=20240611)
     args = parser.parse_args(argv)
     lines, began = [], time.monotonic()
-    for line in everything(REDUCED if args.reduced else FULL, args.seed):
+    size = REDUCED if args.reduced else FULL if args.runs is None else Size(args.runs, max(args.runs // 10, 40))
+    for line in everything(size, args.seed):
         lines.append(line)
         print(f"{time.monotonic() - began:6.0f} s  {'ok  ' if line.met else 'MISS'}  {line.value:10.4g}  {line.task}", flush=True)
     if args.write:
