@@ -59,6 +59,7 @@ def obey(batch):
                 except OSError: pass
         if x == "child": subprocess.Popen(["sleep", "600"]); os._exit(0)
         if x == "pid": return [os.getpid()] * len(batch)
+        if x == "oom": return [open("/proc/self/oom_score_adj").read().strip()] * len(batch)
     return batch
 
 class Odd:
@@ -179,6 +180,12 @@ def test_a_dying_or_babbling_child_is_an_error_and_the_next_call_is_answered(mod
     assert statuses(model, "a") == ["answered"]
     assert statuses(model, "a", death) == ["error"] * 2
     assert statuses(model, "a") == ["answered"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/oom_score_adj").exists(), reason="no such thing on this system")
+def test_a_machine_without_memory_ends_the_function_first(model: PythonModel) -> None:
+    """When the kernel must kill somebody it takes the model, and none of the processes beside it: a death that costs a batch."""
+    assert model.call(calls("oom"), timeout_s=5)[0].answer == "1000"
 
 
 def test_a_child_that_leaves_its_own_child_behind_is_an_error_at_once(model: PythonModel) -> None:
