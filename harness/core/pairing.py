@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.core.accounting import Counts, Tally
-from harness.core.events import ANSWERED, Answer, AnswerFrame, Event, Frame, Invalid, InvalidOutcome, Outcome
+from harness.core.events import ANSWERED, Answer, AnswerFrame, Event, Frame, Invalid, InvalidOutcome, Outcome, stamped
 from harness.core.rollout import Rollout
 from harness.core.routing import ID_BYTES, replicated
 from harness.core.table import Dictionary, RowLayout
@@ -168,9 +168,14 @@ class Fold:
 
     # -------------------------------------------------------------------------------------------------------------- the mirror
     def mirror(self, position: int, frame: Frame) -> None:
-        """Folds one mirror frame. An entry at or below the highest position seen of its source is a redelivery and changes nothing."""
+        """Folds one mirror frame. An entry at or below the highest position seen of its source is a redelivery and changes nothing.
+
+        A frame of a router that was refused may have older stamps than the time that its rival told meanwhile: its events arrive after
+        that, because looks up to it may be closed.
+        """
         self._mirror = max(self._mirror, position)
         self._bus_time = max(self._bus_time, frame.sent)
+        told = self._upto.get(frame.source, NEVER)
         seen = self._seen.get(frame.source, -1)
         for entry in frame.entries:
             if entry.position <= seen:
@@ -178,6 +183,9 @@ class Fold:
             seen = entry.position
             match entry:
                 case Event():
+                    if entry.arrived <= told:
+                        told += 1
+                        entry = stamped(entry, told)
                     self._event(entry, position, frame.sent)
                 case Invalid():
                     self._tally.add("mirrored")
@@ -187,7 +195,7 @@ class Fold:
                 case InvalidOutcome():
                     self._tally.add("invalid_outcomes")
         self._seen[frame.source] = seen
-        self._upto[frame.source] = max(self._upto.get(frame.source, NEVER), frame.upto)
+        self._upto[frame.source] = max(told, frame.upto)
 
     def _event(self, event: Event, mirror: int, sent: int) -> None:
         key = event.key

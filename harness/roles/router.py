@@ -19,16 +19,17 @@ from harness.roles.topology import Topology
 FRAME_ENTRIES = 256
 FRAME_BYTES = 512 * 1024
 READ_LIMIT = 1_024
-HEARTBEAT = 500_000  # microseconds between heartbeats
+HEARTBEAT = 500_000  # microseconds after which the shards hear of a source that had no record
 GRACE = 5_000_000  # a source that is silent for so long lets time run on
 
 
 class _Reading:
     """A source's state while a batch of it is read."""
 
-    __slots__ = ("arrived", "overrun", "position", "read", "unsampled")
+    __slots__ = ("arrived", "now", "overrun", "position", "read", "unsampled")
 
-    def __init__(self, taken: Taken) -> None:
+    def __init__(self, taken: Taken, now: int) -> None:
+        self.now = now
         self.position, self.arrived, self.read = taken.position, taken.arrived, taken.read
         self.unsampled, self.overrun = taken.unsampled, taken.overrun
 
@@ -41,9 +42,10 @@ class _Reading:
 class Router:
     """One rollout's router.
 
-    An event's arrival time is the one it states (`recordedtime`, else `time`), not later than the bus took it, and always later
-    than the one before on its source: so the order of arrival is that of the source, whatever clocks said. `trust_stated` leaves out
-    the bus's bound: in a replay the file alone says when things were.
+    An event's arrival time is the one it states (`recordedtime`, else `time`), not later than the bus took it or the router read it
+    (on a Kafka topic of others the first of these is a producer's claim), and always later than the one before on its source: so the
+    order of arrival is that of the source, whatever clocks said. `trust_stated` leaves out these bounds: in a replay the file alone
+    says when things were.
     """
 
     def __init__(
@@ -56,14 +58,18 @@ class Router:
         self._read, self._hasher, self._trust_stated = Reader(rollout, hasher), hasher, trust_stated
         self._version = rollout.sha256[:16]
         self._source_of = {partition: source for source, partition in topology.sources.items()}
-        self._last_record = self._last_heartbeat = clock.now()
         self._taken: dict[str, Taken] = {}
+        self._heard: dict[str, int] = {}  # source held -> when it last had a record, or came to this router
+        self._told: dict[str, int] = {}  # source held -> when the shards last heard of it
         self._reader = bus.reader({})
         self.hold(tuple(topology.sources))
 
     def hold(self, sources: tuple[str, ...]) -> None:
         """From now on these sources are this router's, from their stored positions."""
         self._reader.close()
+        now = self._clock.now()
+        self._heard = {source: self._heard.get(source, now) for source in sources}
+        self._told = {source: self._told.get(source, now) for source in sources}
         self._taken = {source: self._intake.load(source) for source in sources}
         self._reader = self._bus.reader({self.topology.sources[source]: taken.position for source, taken in self._taken.items()})
 
@@ -79,10 +85,8 @@ class Router:
         for record in records:
             by_source.setdefault(self._source_of[record.partition], []).append(record)
         for source, its in by_source.items():
-            self._last_record = now
             self._take(source, its, now)
-        if not records and now - self._last_heartbeat >= HEARTBEAT:
-            self._heartbeat(now)
+        self._heartbeat(now)
         return len(records)
 
     def _records(self, wait_s: float) -> Sequence[Record]:
@@ -96,7 +100,7 @@ class Router:
 
     def _take(self, source: str, records: Sequence[Record], now: int) -> None:
         before = self._taken[source]
-        read = _Reading(before)
+        read = _Reading(before, now)
         take = self._event if source.startswith("events/") else self._outcome
         n_shards = self.topology.shards
         shards: list[list[Entry]] = [[] for _ in range(n_shards)]
@@ -112,6 +116,7 @@ class Router:
             frames = self._frames(source, entries, sent=now, upto=read.arrived)
             self._bus.append(self.topology.mirror(shard), [self._codec.encode_frame(frame) for frame in frames])
         self._save(source, read.taken(), before)
+        self._heard[source] = self._told[source] = now
 
     def _save(self, source: str, taken: Taken, before: Taken) -> None:
         self._intake.save(source, taken, after=before)
@@ -134,8 +139,10 @@ class Router:
         if not self._hasher.sampled(unit, self.rollout.sample_percent):
             read.unsampled += 1
             return None
-        bound = stated if stated is not None else record.time
-        read.arrived = max(bound if self._trust_stated else min(bound, record.time), read.arrived + 1)
+        if not self._trust_stated or stated is None:
+            came = record.time if 0 < record.time < read.now else read.now
+            stated = came if stated is None or stated > came else stated
+        read.arrived = max(stated, read.arrived + 1)
         return stamped(entry, read.arrived)
 
     def _outcome(self, record: Record, read: _Reading) -> Entry | None:
@@ -167,18 +174,32 @@ class Router:
         ]
 
     def _heartbeat(self, now: int) -> None:
-        """Tells every shard the bus time. Behind a source that has long been silent, record time runs on as the wall clock does."""
-        idle = now - max(self._last_record + GRACE, self._last_heartbeat)
-        for source, before in list(self._taken.items()):
-            taken = before
-            if idle > 0 and taken.arrived and source.startswith("events/"):
-                taken = replace(taken, arrived=taken.arrived + idle)
+        """Tells every shard the bus time, of each source of which none has heard lately, whatever the others had. A clock that was set
+        back beats at once."""
+        due = [source for source, told in self._told.items() if not 0 <= now - told < HEARTBEAT]
+        frames = []
+        for source in due:
+            before, taken = self._taken[source], self._run_on(source, now)
             if taken != before:  # stored before it is told: another router may have the source by now, and know of older events
                 self._save(source, taken, before)
-            frame = self._codec.encode_frame(Frame(config=self._version, source=source, sent=now, upto=taken.arrived))
+            frames.append(self._codec.encode_frame(Frame(config=self._version, source=source, sent=now, upto=taken.arrived)))
+            self._told[source] = now
+        if frames:
             for shard in range(self.topology.shards):
-                self._bus.append(self.topology.mirror(shard), [frame])
-        self._last_heartbeat = now
+                self._bus.append(self.topology.mirror(shard), frames)
+
+    def _run_on(self, source: str, now: int) -> Taken:
+        """Behind a source that has long been silent, record time runs on as the wall clock does, and is not behind that of any other
+        source: so neither an idle partition nor one that never had an event holds the watermark up."""
+        taken = self._taken[source]
+        self._heard[source] = min(self._heard[source], now)
+        silent = now - self._heard[source] - GRACE
+        if silent <= 0 or not source.startswith("events/"):
+            return taken
+        others = (self._taken.get(name) or self._intake.load(name) for name in self.topology.sources if name.startswith("events/"))
+        newest = max(other.arrived for other in others)
+        own = taken.arrived + min(silent, now - self._told[source]) if taken.arrived else 0
+        return replace(taken, arrived=max(own, newest))
 
     @property
     def arrived(self) -> int:

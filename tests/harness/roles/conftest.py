@@ -109,10 +109,11 @@ class InEvent:
 class Crew:
     """One rollout, its stores and its roles. `nemesis` stands between one role and its ports."""
 
-    def __init__(self, *, shards: int = 2, role: str = "", nemesis: CrashOnce | None = None, **changes: Any) -> None:
+    def __init__(self, *, shards: int = 2, partitions: int = 1, role: str = "", nemesis: CrashOnce | None = None, **changes: Any) -> None:
         self.rollout: Rollout = config.parse({**CONFIG, **changes}, source="test", folder=Path())
         self.clock, self.codec = ManualClock(START), MsgpackCodec()
         self.bus, self.intake, self.ledger = MemoryBus(self.clock), MemoryIntake(), MemoryLedger()
+        self.bus.ensure(self.rollout.events.topic, partitions)
         self.topology = topology.create(self.rollout, shards, self.bus)
         self.logs = [MemoryPairLog(RowLayout(self.rollout)) for _ in range(shards)]
         self.models = {lane: InEvent(name) for lane, name in (("incumbent", "old"), ("challenger", "new"))}
@@ -188,8 +189,8 @@ class Crew:
         return json.dumps(record).encode()
 
     def send(self, source: str, records: Iterable[bytes]) -> None:
-        """Appends records to the events or the outcomes topic."""
-        self.bus.append(self.topology.sources[f"{source}/0"], list(records))
+        """Appends records to the events or the outcomes topic: to its first partition, or to the one named, as in "events/1"."""
+        self.bus.append(self.topology.sources[source if "/" in source else f"{source}/0"], list(records))
 
     # ------------------------------------------------------------------------------------------------------------------ results
     def frames(self, shard: int = 0) -> list[Any]:

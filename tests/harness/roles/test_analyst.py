@@ -107,7 +107,7 @@ def test_a_label_revised_after_maturity_counts_as_if_it_had_come_in_time(crew: C
     late.send("outcomes", revisions)
     late.settle()
     assert minors(late.verdict()) == minors(early.verdict()) == 3
-    assert late.verdict() == early.verdict()
+    same(late.verdict(), early.verdict())
 
 
 def minors(verdict: Any) -> int:
