@@ -22,6 +22,7 @@ Mirrored = list[tuple[int, Frame | None]]
 Answered = list[tuple[int, AnswerFrame | None]]
 READ_FRAMES = 32
 DUE_LIMIT = 256
+MIRROR_WAIT_S = 1.0
 TRIM_EVERY = 5_000_000  # microseconds
 
 
@@ -86,10 +87,25 @@ class Joiner:
             records = self._answer_reader.read(limit=READ_FRAMES * 2, wait_s=0.0 if frames else wait_s)
         answers = [(record.position, _decoded(self._codec.decode_answers, record)) for record in records]
         named = max((answered.mirror for _, answered in answers if answered is not None), default=-1)
-        while named > max(self._fold.head.mirror, self._ahead[-1].position if self._ahead else -1, frames[-1][0] if frames else -1):
-            if not self._read_ahead(1.0):
+        while named > (reached := self._reached(frames)):
+            if not self._read_ahead(MIRROR_WAIT_S):
+                answers = self._not_early(answers, reached)
                 break
-        return frames + self._taken(named), answers, len(records) < READ_FRAMES * 2
+        return frames + self._taken(named), answers, len(answers) < READ_FRAMES * 2 and len(answers) == len(records)
+
+    def _reached(self, frames: Mirrored) -> int:
+        """The newest position of the mirror that was read."""
+        return max(self._fold.head.mirror, self._ahead[-1].position if self._ahead else -1, frames[-1][0] if frames else -1)
+
+    def _not_early(self, answers: Answered, reached: int) -> Answered:
+        """The answers before the first one on a frame that is in the mirror and could not be read yet: the bus is slow. That one and
+        those behind it are read again, because an answer on an event that is not known is dropped."""
+        end = self._bus.ends([self._mirror])[self._mirror]
+        early = (n for n, (_, answered) in enumerate(answers) if answered is not None and reached < answered.mirror <= end)
+        n = next(early, len(answers))
+        if n < len(answers):
+            self._answer_reader.seek(self._predictions, answers[n - 1][0] if n else self._fold.head.predictions)
+        return answers[:n]
 
     def _read_ahead(self, wait_s: float) -> bool:
         """Reads mirror records, to be taken later; whether there were any."""
@@ -104,9 +120,9 @@ class Joiner:
         return [(record.position, _decoded(self._codec.decode_frame, record)) for record in taken]
 
     def _due(self) -> Sequence[bytes]:
-        """Early outcomes that waited for their event as long as a label takes to mature."""
-        low = self._fold.low_water()
-        return self._pair_log.due(low - self._matures, DUE_LIMIT) if low > NEVER and self._fold.head.counts.waiting else ()
+        """Early outcomes that waited for their event as long as a label takes to mature, by the time of every source."""
+        head = self._fold.head
+        return self._pair_log.due(head.watermark - self._matures, DUE_LIMIT) if head.watermark > NEVER and head.counts.waiting else ()
 
     def _commit(self, frames: Mirrored, answers: Answered, due: Sequence[bytes]) -> None:
         fold = self._fold

@@ -125,6 +125,47 @@ def test_an_answer_that_is_read_before_its_event_waits_for_it(crew: Callable[...
     assert one.logs[0].snapshot().head.counts.unknown == 0
 
 
+class Slow:
+    """A reader that finds nothing for a while, as behind a broker that has just come back."""
+
+    def __init__(self, reader: Any, n_reads: int) -> None:
+        self._reader, self._n_left = reader, n_reads
+
+    def read(self, *, limit: int, wait_s: float) -> Any:
+        """Nothing, at first."""
+        self._n_left -= 1
+        return [] if self._n_left >= 0 else self._reader.read(limit=limit, wait_s=wait_s)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+
+@pytest.mark.parametrize("n_reads", [1, 2, 3, 5])
+def test_a_mirror_that_is_slow_to_read_costs_no_answer(n_reads: int, crew: Callable[..., Any]):
+    """An answer that is read long before its event is not thrown away as one on nothing: it is read again once the event is there."""
+    one = crew(shards=1)
+    joiner = one.make("joiner:0")
+    joiner._mirror_reader = Slow(joiner._mirror_reader, n_reads)
+    one.silent = {"joiner:0"}
+    one.send("events", [one.event(f"e{n}", n) for n in range(5)])
+    one.settle()
+    for _ in range(n_reads + 3):
+        joiner.step()
+    head = one.logs[0].snapshot().head
+    assert (head.counts.unknown, head.counts.paired, one.logs[0].snapshot().in_flight) == (0, 5, 0)
+
+
+def test_an_answer_on_a_frame_that_never_was_holds_nobody_up(crew: Callable[..., Any]):
+    """Anybody can write to a topic: a position beyond the end of the mirror is not waited for."""
+    one = crew(shards=1)
+    stray = AnswerFrame(lane="challenger", mirror=1 << 40, answers=(Answer(key=b"k" * 14, status="timeout"),))
+    one.bus.append(one.topology.predictions(0), [one.codec.encode_answers(stray)])
+    one.send("events", [one.event("e", 0)])
+    one.settle()
+    head = one.logs[0].snapshot().head
+    assert (head.counts.unknown, head.counts.paired) == (1, 1)
+
+
 def test_a_zombie_is_refused_and_has_changed_nothing(crew: Callable[..., Any]):
     """A joiner that was paused while another one took over writes nothing: its head is not the stored one."""
     one = crew(shards=1)
