@@ -73,7 +73,7 @@ def up(
             commands[API] += ["--listen", listen]
         supervisor = Supervisor(commands, folder=where.data, on_event=say, environment=wiring.environment)
         supervisor.start()
-        asked = f" http://{listen} answers." if listen else ""
+        asked = f" The API is at http://{listen} in a moment." if listen else ""
         printing.note(f"rollout {rollout.name} runs ({', '.join(names)}).{asked} Ctrl-C stops it; the same command goes on.")
         try:
             _watch(supervisor, wiring, there, stopped, as_json)

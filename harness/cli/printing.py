@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from analysis.types import PairTable
+from harness.cli.accounts import accounts
 from harness.core.rollout import Rollout
 from harness.pages import terminal
 
@@ -47,13 +48,15 @@ def validated(path: Path, rollout: Rollout, *, as_json: bool) -> None:
 
 
 def verdict(rollout: Rollout, found: Mapping[str, Any], table: PairTable | None) -> None:
-    """The sentence (where there is a pair table), the gates, the reasons, and the verdict as the last line."""
+    """The sentence (where there is a pair table), the gates, what was not paired, the reasons, and the verdict as the last line."""
     if table is not None:
         sentence, *_ = terminal.summary_lines(rollout, found, table)
         out.print(sentence, markup=False)
         out.print()
     out.print(terminal.gate_table(rollout, found))
     out.print()
+    for line in accounts(found):
+        out.print(f"  {line}", markup=False)
     for reason in found["reasons"]:
         out.print(f"  - {reason}", markup=False)
     counts, as_of = found["counts"], found["as_of"] or "no look yet"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.adapters.redis.server import EmbeddedRedis
 from harness.cli import files, printing
+from harness.cli.accounts import unreadable
 from harness.cli.logs import log_to_stderr
 from harness.commands import replay as replaying
 from harness.core.errors import UsageError
@@ -50,6 +51,10 @@ def replay(
         printing.json_document(found.verdict)
     else:
         printing.verdict(rollout, found.verdict, found.table)
+        for line in unreadable(rollout, found.verdict, events, outcomes):
+            printing.note(line)
+        if outcomes is None and rollout.outcomes is not None:
+            printing.note("no --outcomes were given: gates that need labels cannot pass")
         if out is not None:
             printing.note(f"report: {out / 'report.html'}")
     return EXIT_CODES[found.verdict["verdict"]]

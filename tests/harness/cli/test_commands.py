@@ -125,6 +125,31 @@ def test_outcomes_for_a_config_that_reads_none_are_wrong_use(shadow: Shadow, con
     assert "--outcomes" in done.err and "has no `outcomes`" in done.err
 
 
+def test_replay_says_where_the_records_went_that_did_not_become_a_pair(shadow: Shadow, configs: Path, tmp_path: Path):
+    """"Not enough evidence" is no help to somebody whose times are no RFC 3339: the first wrong line is named, and never repeated."""
+    lines = (configs / "recorded-replay.events.jsonl").read_text().splitlines()
+    assert len(lines) == 12
+    lines[3] = json.dumps({**json.loads(lines[3]), "time": "yesterday, said marker-4711"})
+    lines.append(lines[0])
+    args = recorded(configs)
+    args[3], args[5] = tmp_path / "events.jsonl", tmp_path / "outcomes.jsonl"
+    Path(args[3]).write_text("\n".join(lines))
+    Path(args[5]).write_text("no JSON, marker-4711\n")
+    done = shadow(*args)
+    assert "  events: " in done.out and "1 duplicate, 1 invalid" in done.out
+    assert "  outcomes: 0 joined, 1 invalid" in done.out
+    assert f"{args[3]}: event 4 is the first that is invalid: time: expected an RFC 3339 text" in done.err
+    assert f"{args[5]}: outcome 1 is the first that is invalid: 20 bytes that are no JSON in UTF-8" in done.err
+    assert "4711" not in done.out + done.err
+
+
+def test_replay_says_that_no_outcomes_were_given(shadow: Shadow, configs: Path):
+    """Labelled gates then wait for ever, which looks like a lack of traffic."""
+    args = recorded(configs)
+    assert "no --outcomes" in shadow(*args[:4]).err
+    assert "no --outcomes" not in shadow(*args).err
+
+
 # ------------------------------------------------------------------------------------------------------------------ live ones
 LOOKS = ("status", "decide", "export", "report")
 
