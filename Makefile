@@ -3,7 +3,9 @@
 #   make demo    install what the demo needs, then show a rollout from the first event to the verdict
 #   make test    install everything, then run all tests
 #   make check   ruff, mypy and the rules of who may import whom
+#   make faults N=200 [SEED=1]   that many drawn schedules of faults on real processes; Kafka's need Java and Maven
 #   make calibrate  measure error rates and delays of the statistics again, into docs/statistics.md (ten minutes)
+#   make bench   the pipeline beside its floor and its peers, on a Kafka and a Redis of its own; EVENTS=100000, some minutes
 #   make clean   remove all that these commands made
 #
 # PYTHON=/path/to/python picks the interpreter; else the first usable one of `candidates`.
@@ -20,7 +22,7 @@ pip        = "$(VENV)/bin/python" -m pip --disable-pip-version-check
 # A redis-server inside the venv counts as one on the PATH.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test check calibrate clean
+.PHONY: demo test check calibrate bench clean
 .DELETE_ON_ERROR:
 
 # After `make test` the demo has all it needs already.
@@ -35,8 +37,15 @@ check: $(VENV)/.installed-everything
 	"$(VENV)/bin/mypy"
 	"$(VENV)/bin/lint-imports"
 
+faults: $(VENV)/.installed-everything
+	"$(VENV)/bin/python" tests/system/run_faults.py -n $(or $(N),20) $(if $(SEED),--seed $(SEED))
+
 calibrate: $(VENV)/.installed-everything
 	"$(VENV)/bin/python" benchmarks/calibrate.py --write docs/statistics.md
+
+EVENTS ?= 100000
+bench: $(VENV)/.installed-everything
+	"$(VENV)/bin/python" benchmarks/run.py --events $(EVENTS)
 
 clean:
 	rm -rf .venv .venv-ci build dist demo-out *.egg-info
