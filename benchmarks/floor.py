@@ -84,14 +84,13 @@ def run(kind: str, n: int, bus_url: str, store_url: str) -> Measured:
     """One floor, "records" or "frames", on fresh topics."""
     bus, store = open_bus(bus_url), redis.Redis.from_url(store_url)
     name = f"floor-{int(time.time() * 1000)}"
-    for what in ("events", "mirror0", "mirror1", "answers0", "answers1"):
+    for what in ("warm", "events", "mirror0", "mirror1", "answers0", "answers1"):
         bus.ensure(f"{name}.{what}", 1)
     args = (kind, bus_url, store_url, name)
     commands = {role: python(Path(__file__), role, *args) for role in ("router", "lane0", "lane1", "joiner")}
     body = list(events(n))
-    up = time.monotonic() + 4.0
     return measure(
-        f"floor {kind}", n, commands, ready=lambda: time.monotonic() > up, fill=lambda: fill(bus, f"{name}.events", body),
+        f"floor {kind}", n, commands, ready=lambda: int(store.get(f"{name}:up") or 0) >= 4, fill=lambda: fill(bus, f"{name}.events", body),
         done=lambda: int(store.get(f"{name}:n") or 0),
     )  # fmt: skip
 
@@ -100,6 +99,8 @@ def main() -> None:
     """One of the four processes."""
     role, kind, bus_url, store_url, name = sys.argv[1:]
     bus, framed = open_bus(bus_url), kind == "frames"
+    bus.append(_topic(name, "warm"), [b""])  # the pipeline's producers are connected too when its clock starts
+    redis.Redis.from_url(store_url).incr(f"{name}:up")
     match role:
         case "router":
             router(bus, name, framed)

@@ -17,23 +17,25 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from harness.ports.bus import Bus, Partition
 
 TICK = os.sysconf("SC_CLK_TCK")
 CHUNK = 4_096
+START = datetime(2026, 3, 2, tzinfo=UTC)
 SEGMENTS = ("SE", "DE", "ES", "FR")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One run: `n` pairs in `wall_s` seconds, with `cpu_s` processor seconds of our processes."""
+    """One run: `n` pairs in `wall_s` seconds, with `cpu_s` processor seconds of each of our processes."""
 
     name: str
     n: int
     wall_s: float
-    cpu_s: float
+    cpu_s: Mapping[str, float]
 
     @property
     def per_second(self) -> float:
@@ -43,7 +45,17 @@ class Measured:
     @property
     def cpu_us(self) -> float:
         """Processor microseconds a pair."""
-        return self.cpu_s / self.n * 1e6
+        return sum(self.cpu_s.values()) / self.n * 1e6
+
+    @property
+    def parts(self) -> str:
+        """Processor microseconds a pair, by process."""
+        return ", ".join(f"{name} {cpu_s / self.n * 1e6:.1f}" for name, cpu_s in self.cpu_s.items())
+
+
+def stamp(k: int) -> str:
+    """The time of event k: they come 40 ms apart."""
+    return (START + timedelta(milliseconds=40 * k)).isoformat().replace("+00:00", "Z")
 
 
 def events(n: int, *, first: int = 0) -> Iterator[bytes]:
@@ -56,8 +68,7 @@ def events(n: int, *, first: int = 0) -> Iterator[bytes]:
         }  # fmt: skip
         yield json.dumps(
             {"specversion": "1.0", "id": f"e-{k:09d}", "source": "/bench", "type": "score.requested", "subject": f"u-{k // 2:08d}",
-             "time": f"2026-03-{2 + k // 2_000_000:02d}T{k // 80_000 % 24:02d}:{k // 1_400 % 60:02d}:{k // 24 % 60:02d}.{k % 24:02d}Z",
-             "data": data},
+             "time": stamp(k), "data": data},
             separators=(",", ":"),
         ).encode()  # fmt: skip
 
@@ -71,7 +82,7 @@ def fill(bus: Bus, topic: str, body: Sequence[bytes]) -> None:
 def processor_s(pid: int) -> float:
     """Processor seconds of a process and of its children, living and waited for; 0 when it is gone."""
     total = 0.0
-    for each in [pid, *_children(pid)]:
+    for each in [pid, *children(pid)]:
         try:
             fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
         except OSError:
@@ -80,24 +91,26 @@ def processor_s(pid: int) -> float:
     return total
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """The processes that a process started, and theirs."""
     try:
         direct = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
-    return [each for child in direct for each in (child, *_children(child))]
+    return [each for child in direct for each in (child, *children(child))]
 
 
 class Processes:
     """Processes by name, ended when the block is left; what they say on stderr is kept, for when one ends by itself."""
 
-    def __init__(self, commands: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, commands: Mapping[str, Sequence[str]], environment: Mapping[str, str] | None = None) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="bench-"))
         path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+        told = {**os.environ, **(environment or {}), "PYTHONPATH": path}
         self.started: dict[str, subprocess.Popen[bytes]] = {}
         for name, command in commands.items():
             with self._log(name).open("wb") as log:
-                self.started[name] = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": path})
+                self.started[name] = subprocess.Popen(command, stdout=log, stderr=log, env=told)
 
     def _log(self, name: str) -> Path:
         return self._folder / name.replace(":", "-")
@@ -117,13 +130,14 @@ class Processes:
                 process.wait()
         shutil.rmtree(self._folder)
 
-    def first(self) -> subprocess.Popen[bytes]:
-        """The one that is held at the gate."""
-        return next(iter(self.started.values()))
+    def signal(self, names: Sequence[str], number: signal.Signals) -> None:
+        """Sends a signal to some."""
+        for name in names:
+            self.started[name].send_signal(number)
 
-    def cpu_s(self) -> float:
-        """Processor seconds of all of them so far."""
-        return sum(processor_s(process.pid) for process in self.started.values())
+    def cpu_s(self) -> dict[str, float]:
+        """Processor seconds of each so far."""
+        return {name: processor_s(process.pid) for name, process in self.started.items()}
 
     def wait(self, condition: Callable[[], bool], timeout_s: float, otherwise: str) -> None:
         """Returns when the condition holds. Ends the benchmark when it does not come, or when a process has ended."""
@@ -139,25 +153,28 @@ class Processes:
 
 def measure(
     name: str, n: int, commands: Mapping[str, Sequence[str]], *, ready: Callable[[], bool], fill: Callable[[], None],
-    done: Callable[[], int], timeout_s: float = 300.0,
+    done: Callable[[], int], hold: Sequence[str] = (), environment: Mapping[str, str] | None = None,
+    timeout_s: float = 300.0,
 ) -> Measured:  # fmt: skip
-    """One run by the rule above; the first command is the one that is held at the gate. `done` tells how many pairs are in."""
-    with Processes(commands) as processes:
+    """One run by the rule above. hold: those that read the source, by default the first. `done` tells how many pairs are in."""
+    hold = hold or list(commands)[:1]
+    with Processes(commands, environment) as processes:
         processes.wait(ready, 180.0, f"{name}: not ready")
-        processes.first().send_signal(signal.SIGSTOP)
+        processes.signal(hold, signal.SIGSTOP)
         fill()
         before, began = processes.cpu_s(), time.monotonic()
-        processes.first().send_signal(signal.SIGCONT)
+        processes.signal(hold, signal.SIGCONT)
         processes.wait(lambda: done() >= n, timeout_s, f"{name}: not done")
-        return Measured(name=name, n=n, wall_s=time.monotonic() - began, cpu_s=processes.cpu_s() - before)
+        wall_s, after = time.monotonic() - began, processes.cpu_s()
+        return Measured(name=name, n=n, wall_s=wall_s, cpu_s={each: after[each] - before[each] for each in commands})
 
 
 def table(rows: Sequence[Measured], base: Measured) -> str:
-    """The runs as lines, each as a ratio to the base of the same call."""
-    lines = [f"{'run':28} {'pairs/s':>10} {'x base':>8} {'cpu us/pair':>12} {'x base':>8}"]
-    lines += [
-        f"{r.name:28} {r.per_second:10,.0f} {r.per_second / base.per_second:8.2f} {r.cpu_us:12.1f} {r.cpu_us / base.cpu_us:8.2f}" for r in rows
-    ]
+    """The runs as lines, each as a ratio to the base of the same call: above 1 is faster, or needs less processor."""
+    lines = [f"{'run':28} {'pairs/s':>10} {'x base':>8} {'cpu us/pair':>12} {'x base':>8}  of which"]
+    for row in rows:
+        speed, cpu = row.per_second / base.per_second, base.cpu_us / row.cpu_us
+        lines.append(f"{row.name:28} {row.per_second:10,.0f} {speed:8.2f} {row.cpu_us:12.1f} {cpu:8.2f}  {row.parts}")
     return "\n".join(lines)
 
 

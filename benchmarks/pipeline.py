@@ -45,6 +45,12 @@ def rollout_document(name: str) -> dict[str, object]:
     }
 
 
+def ready(wiring: Wiring) -> bool:
+    """Whether each role has taken up its parts."""
+    shares = wiring.shares()
+    return all(any(shares.workers(role).values()) for role in wiring.role_names() if role != "api")
+
+
 def pipeline(n: int, bus_url: str, store_url: str, shards: int) -> tuple[Measured, Wiring]:
     """One run of the product on fresh names."""
     name = f"bench-{int(time.time() * 1000)}"
@@ -57,16 +63,15 @@ def pipeline(n: int, bus_url: str, store_url: str, shards: int) -> tuple[Measure
     body = list(events(n))
     bus = open_bus(bus_url)
 
-    def ready() -> bool:
-        shares = wiring.shares()
-        return all(any(shares.workers(role).values()) for role in wiring.role_names() if role != "api")
-
     def done() -> int:
         return sum(log.snapshot().head.counts.paired for log in logs)
 
     roles = [role for role in wiring.role_names() if role != "api"]
     os.environ.update(wiring.environment)
-    measured = measure(f"shadow, {shards} shard{'s'[: shards > 1]}", n, wiring.commands(path, roles), ready=ready, fill=lambda: fill(bus, f"{name}.events", body), done=done)
+    measured = measure(
+        f"shadow, {bus_url.partition('://')[0]}, {shards} shard{'s'[: shards > 1]}", n, wiring.commands(path, roles),
+        ready=lambda: ready(wiring), fill=lambda: fill(bus, f"{name}.events", body), done=done, environment=wiring.environment,
+    )  # fmt: skip
     found = status(topology, bus=wiring.bus, intake=wiring.intake, pair_logs=logs)
     if found.identity or found.counts.paired != n:
         raise SystemExit(f"the run does not add up: {found}")

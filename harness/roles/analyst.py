@@ -30,6 +30,7 @@ from harness.roles.topology import Topology
 
 BATCH_ROWS = 32_768
 REPUBLISH = 1_000_000  # microseconds between verdicts when nothing was folded
+PUBLISH = 200_000  # at least, when a look was taken
 SAVE_EVERY = 10_000_000
 ANEW_SHARE = 20  # folding anew, where it is not cheap, takes at most one part in so many of the time
 CHEAP = 1_000_000
@@ -89,6 +90,7 @@ class Analyst:
         self._late_labels, self._anew_at = -1, 0
         self._flips: dict[str, dict[str, int]] = {}
         self._published_at = self._saved_at = 0
+        self._published_look = -1
         self._restore()
 
     # -------------------------------------------------------------------------------------------------------------------- state
@@ -147,7 +149,8 @@ class Analyst:
             self._anew_at = now + ANEW_SHARE * (now - began)
         if n and now - self._saved_at >= SAVE_EVERY:
             self._save()
-        if now - self._published_at >= REPUBLISH:
+        new = self._prefixes[False].look > self._published_look
+        if now - self._published_at >= (PUBLISH if new else REPUBLISH):
             self.publish()
         return n
 
@@ -207,7 +210,7 @@ class Analyst:
     def publish(self) -> dict[str, Any]:
         """Writes the verdict at the last look, with the counts of this moment, and returns it."""
         verdict = self._verdict([log.snapshot() for log in self._pair_logs])
-        self._published_at = self._clock.now()
+        self._published_at, self._published_look = self._clock.now(), self._prefixes[False].look
         self._ledger.publish(Published(verdict=canonical(verdict), looked=self._published_at))
         return verdict
 
