@@ -22,7 +22,7 @@ pip        = "$(VENV)/bin/python" -m pip --disable-pip-version-check
 # A redis-server inside the venv counts as one on the PATH.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test check calibrate bench clean
+.PHONY: demo test check faults calibrate bench clean
 .DELETE_ON_ERROR:
 
 # After `make test` the demo has all it needs already.
