@@ -124,7 +124,6 @@ class Fold:
         self.rollout, self.layout = rollout, layout
         self.head = head
         self._replica = rollout.models.get("replica")
-        self._n_outputs = len(rollout.outputs)
         self._lanes, self._without_replica = rollout.lanes, tuple(lane for lane in rollout.lanes if lane != "replica")
         self._matures = int(rollout.outcomes.matures_s * 1e6) if rollout.outcomes else 0
         self._opens = {
@@ -299,7 +298,7 @@ class Fold:
         if lane not in opened.lanes:
             self._tally.add("unknown")
             return None
-        if answer.status == ANSWERED and len(answer.outputs) != self._n_outputs:  # of another config, or none of ours
+        if answer.status == ANSWERED and not self.layout.fits(answer.outputs):  # of another config, or none of ours
             answer = Answer(key=answer.key, status="bad_output", latency_ms=answer.latency_ms)
         answers = opened.answers
         first = answers.get(lane)
@@ -334,7 +333,7 @@ class Fold:
 
     # ------------------------------------------------------------------------------------------------------------------ effects
     def low_water(self) -> int:
-        """No later event of any source arrives at or before this; what the time to live of early outcomes runs against."""
+        """No later event of any source that has spoken arrives at or before this."""
         return min((upto for source, upto in self._upto.items() if source.startswith("events/")), default=NEVER)
 
     def effects(self, n_sources: int) -> Effects:

@@ -143,7 +143,7 @@ class Reader:
 
     # ---------------------------------------------------------------------------------------------------------------- outcomes
     def outcome(self, document: Any, *, position: int, time: int) -> Outcome | InvalidOutcome:
-        """One decoded outcome; `time` is the bus's, for one that states none."""
+        """One decoded outcome; `time` is the bus's, for one that states none. One before 1970 is a time that nobody set: 0."""
         spec = self.rollout.outcomes
         problem = _attributes_problem(document)
         if problem is not None or spec is None:
@@ -166,7 +166,7 @@ class Reader:
         if isinstance(propensity, str):
             return InvalidOutcome(position=position, reason=propensity)
         return Outcome(
-            position=position, key=self.hasher.event_id(event_id), time=time if stated is None else stated,
+            position=position, key=self.hasher.event_id(event_id), time=max(time if stated is None else stated, 0),
             number=int.from_bytes(self.hasher.digest(b"outcome", f"{document['source']}\0{document['id']}\0{truths}", 8), "big") >> 1,
             truths=tuple(None if truth is MISSING else truth if isinstance(truth, bool) else float(cast(float, truth)) for truth in truths),
             propensity=propensity,

@@ -24,12 +24,19 @@ MOST_WORDS = 60_000
 TOO_MANY = "(too many)"
 ANSWERED_CODE, NOT_ASKED = 255, 254
 NO_TRUTH, NUMBER, BOOLEAN = 0, 1, 2
-_NAN = float("nan")
+_NAN, _ENDLESS = float("nan"), float("inf")
+_MOST = 3.4e38  # what four bytes hold
+_TYPES = {"number": float, "label": str, "scores": tuple}
 
 
 def recorded_decisions(rollout: Rollout) -> tuple[tuple[str, str, str], ...]:
     """(policy, lane, pointer) of every decision that production records in its events."""
     return tuple((p.name, lane, pointer) for p in rollout.policies.values() for lane, pointer in p.recorded.items())
+
+
+def _latency(latency_ms: float | None) -> float:
+    """A latency as a row holds it: one that is too large for it is endless."""
+    return _NAN if latency_ms is None else latency_ms if -_MOST < latency_ms < _MOST else _ENDLESS
 
 
 class Dictionary:
@@ -81,8 +88,20 @@ class RowLayout:
         self.label_at = self._facts.size
         self._lanes = rollout.lanes
         self._all_numbers = all(output.type == "number" for output in rollout.outputs.values())
+        self._types = [(_TYPES[output.type], len(output.labels)) for output in rollout.outputs.values()]
         self._no_label = self.pack_label(None)
         self._reasons = {ANSWERED: ANSWERED_CODE, **{reason: code for code, reason in enumerate(MISSING_REASONS)}}
+
+    def fits(self, outputs: Sequence[object]) -> bool:
+        """Whether these are values of the rollout's outputs, each of its type, that a row can hold."""
+        if len(outputs) != len(self._types):
+            return False
+        for value, (kind, n_labels) in zip(outputs, self._types, strict=True):
+            if type(value) is not kind:
+                return False
+            if type(value) is tuple and (len(value) != n_labels or not all(-_MOST < score < _MOST for score in value)):
+                return False
+        return True
 
     def pack(self, event: Event, answers: Mapping[str, Answer], outcome: Outcome | None, words: Dictionary) -> bytes:
         """The row of a settled event; a lane without an answer was not asked."""
@@ -92,13 +111,13 @@ class RowLayout:
         for lane in self._lanes:
             answer = answers.get(lane)
             if self._all_numbers and answer is not None and answer.status == ANSWERED:
-                values += (ANSWERED_CODE, _NAN if answer.latency_ms is None else answer.latency_ms, *answer.outputs)
+                values += (ANSWERED_CODE, _latency(answer.latency_ms), *answer.outputs)
             else:
                 values += self._answer(answer, words)
         return self._facts.pack(*values) + (self._no_label if outcome is None else self.pack_label(outcome))
 
     def _answer(self, answer: Answer | None, words: Dictionary) -> list[object]:
-        latency = _NAN if answer is None or answer.latency_ms is None else answer.latency_ms
+        latency = _NAN if answer is None else _latency(answer.latency_ms)
         values: list[object] = [NOT_ASKED if answer is None else self._reasons[answer.status], latency]
         outputs = answer.outputs if answer is not None and answer.status == ANSWERED else None
         for index, output in enumerate(self.rollout.outputs.values()):

@@ -44,8 +44,8 @@ class Router:
 
     An event's arrival time is the one it states (`recordedtime`, else `time`), not later than the bus took it or the router read it
     (on a Kafka topic of others the first of these is a producer's claim), and always later than the one before on its source: so the
-    order of arrival is that of the source, whatever clocks said. `trust_stated` leaves out these bounds: in a replay the file alone
-    says when things were.
+    order of arrival is that of the source, whatever clocks said. `trust_stated` leaves out these bounds, and lets no time run on: in a
+    replay the file alone says when things were.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class Router:
         taken = self._taken[source]
         self._heard[source] = min(self._heard[source], now)
         silent = now - self._heard[source] - GRACE
-        if silent <= 0 or not source.startswith("events/"):
+        if self._trust_stated or silent <= 0 or not source.startswith("events/"):
             return taken
         others = (self._taken.get(name) or self._intake.load(name) for name in self.topology.sources if name.startswith("events/"))
         newest = max(other.arrived for other in others)

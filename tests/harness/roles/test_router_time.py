@@ -10,6 +10,7 @@ import pytest
 from harness.core.errors import HeadMoved
 from harness.ports.bus import Record
 from harness.ports.clock import ManualClock
+from harness.roles.router import Router
 
 SECOND, HOUR = 1_000_000, 3_600_000_000
 START = 1_767_571_200_000_000
@@ -90,6 +91,18 @@ def test_the_time_for_which_a_worker_stood_by_is_not_silence_of_a_source(crew: C
     one.clock.move_to(START + 10 * HOUR + SECOND)
     standby.step()
     assert one.intake.load("events/0").arrived == START + 10 * HOUR
+
+
+def test_in_a_replay_no_time_runs_on(crew: Callable[..., Any]):
+    """Its clock jumps by hours, and the file alone says when things were: while labels are read, no event is missing."""
+    one = crew(shards=1)
+    router = Router(one.rollout, one.topology, bus=one.bus, intake=one.intake, codec=one.codec, clock=one.clock, trust_stated=True)
+    one.send("events", [one.event("e", 0)])
+    router.step()
+    one.clock.move_to(START + 10 * HOUR)
+    one.send("outcomes", [one.label("e", 0, 17.0)])
+    assert [router.step(), router.step()] == [1, 0]
+    assert one.intake.load("events/0").arrived == START
 
 
 class AdjustableClock(ManualClock):
