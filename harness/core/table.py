@@ -184,10 +184,11 @@ class TableBuilder:
 
     def build(self, runs: Sequence[tuple[NDArray[np.void], Sequence[str]]]) -> PairTable:
         """One table of (records, words of their shard) runs, in the order (arrival time, event key)."""
-        records = np.concatenate([run for run, _ in runs]) if runs else np.empty(0, self.layout.dtype)
-        order = np.lexsort((_key_order(records), records["arrived"]))
+        raw = np.dtype((np.void, self.layout.width))  # as plain bytes rows are moved whole, else field by field
+        records = np.concatenate([np.empty(0, raw), *(run.view(raw) for run, _ in runs)]).view(self.layout.dtype)
+        order = _order(records)
         coded = {name: self._coded(name, runs)[order] for name in self._coded_fields()}
-        return self._columns(records[order], coded)
+        return self._columns(records.view(raw)[order].view(self.layout.dtype), coded)
 
     def _coded(self, name: str, runs: Sequence[tuple[NDArray[np.void], Sequence[str]]]) -> Codes:
         shared = self._shared.setdefault(_dictionary_of(name), {})
@@ -269,6 +270,14 @@ class TableBuilder:
 def _dictionary_of(field: str) -> str:
     """The name under which the words of a coded field are shared: lanes of one output or policy share theirs."""
     return field if field.startswith("segment.") else field.rpartition(".")[0]
+
+
+def _order(records: NDArray[np.void]) -> NDArray[np.intp] | slice:
+    """The order (arrival time, event key); rows of one shard and source are in it already."""
+    arrived = np.ascontiguousarray(records["arrived"])
+    if (arrived[1:] > arrived[:-1]).all():
+        return slice(None)
+    return np.lexsort((_key_order(records), arrived))
 
 
 def _key_order(records: NDArray[np.void]) -> NDArray[np.uint64]:

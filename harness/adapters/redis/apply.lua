@@ -74,6 +74,10 @@ list(4, function(i)
     redis.call('HSET', head, 'floor', ARGV[i + 3]) -- the rows before these have expired; the gap is zeros, not rows
   end
   redis.call('SETRANGE', chunk, ARGV[i + 1], ARGV[i + 2])
+  local byte, before = tonumber(ARGV[i + 1]), ARGV[i + 3] % 256
+  if before > 0 and byte + #ARGV[i + 2] == byte / before * 256 then
+    redis.call('SET', chunk, redis.call('GET', chunk)) -- full: a string that grew piece by piece holds twice the memory it needs
+  end
   redis.call('PEXPIRE', chunk, keep)
 end)
 list(3, function(i)
