@@ -46,6 +46,8 @@ def staleness(published: Published, found: Mapping[str, Any], now: int) -> list[
     old = []
     if now - published.looked > STALE_AFTER:
         old.append(f"stale: the analyst last looked at {timestamp(published.looked)}")
+    if published.looked - now > STALE_AFTER:
+        old.append(f"stale: the analyst looked at {timestamp(published.looked)}, which is still to come; its clock or this one is wrong")
     expires = microseconds(found["expires"])
     if expires is not None and now > expires:
         old.append(f"stale: the evidence expired at {found['expires']}")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from analysis.evidence import Evidence, Plan, combine
 from analysis.types import InputError, PairTable
 from harness.core.accounting import Counts
+from harness.core.errors import Overrun
 from harness.core.pairing import Snapshot
 from harness.core.reading import timestamp
 from harness.core.rollout import Rollout
@@ -64,6 +65,10 @@ class Prefix:
         self.shard = np.concatenate([self.shard, np.full(int(new.sum()), shard)])
         self.ordinal = np.concatenate([self.ordinal, ordinals[new]])
 
+    def needed(self) -> dict[int, int]:
+        """Shard -> its first row that is not folded: those before it may expire."""
+        return {shard: int(self.ordinal[self.shard == shard].min(initial=read_to)) for shard, read_to in self.read_to.items()}
+
     def take(self, upto: int) -> list[tuple[int, NDArray[np.int64]]]:
         """(shard, ordinals) of the rows that arrived at or before `upto`, which leave the prefix's buffer."""
         ready = self.arrived <= upto
@@ -109,6 +114,8 @@ class Analyst:
             return
         self._evidence = {False: unlabelled, True: labelled}
         self._prefixes[False].look, self._prefixes[True].look = saved["look"], saved["labelled_look"]
+        for prefix, needed in zip(self._prefixes.values(), saved.get("needed", ()), strict=False):
+            prefix.read_to = {int(shard): ordinal for shard, ordinal in needed.items()}
         self._flips, self._late_labels = saved["flips"], saved["late_labels"]
 
     def _fresh(self) -> None:
@@ -121,6 +128,7 @@ class Analyst:
         head = {
             "look": self._prefixes[False].look, "labelled_look": self._prefixes[True].look, "flips": self._flips,
             "late_labels": self._late_labels, "unlabelled_bytes": len(unlabelled),
+            "needed": [prefix.needed() for prefix in self._prefixes.values()],
         }  # fmt: skip
         folded = Folded(version=self._folded.version + 1, state=json.dumps(head).encode() + b"\n" + unlabelled + labelled)
         self._ledger.save(folded, after=self._folded)
@@ -147,23 +155,35 @@ class Analyst:
         now = self._clock.now()
         if anew and now - began > CHEAP:
             self._anew_at = now + ANEW_SHARE * (now - began)
-        if n and now - self._saved_at >= SAVE_EVERY:
+        if n and not 0 <= now - self._saved_at < SAVE_EVERY:
             self._save()
         new = self._prefixes[False].look > self._published_look
-        if now - self._published_at >= (PUBLISH if new else REPUBLISH):
+        if not 0 <= now - self._published_at < (PUBLISH if new else REPUBLISH):  # below 0 the clock was set back
             self.publish()
         return n
 
     def _unfold_labelled(self, late: int, now: int) -> bool:
         """Throws the labelled statistics away when labels came that they may not hold; not again before it has cost a small share of
-        the time since, however late labels trickle in."""
+        the time since, however late labels trickle in; and not when pairs have expired, which leaves these labels behind."""
         if late == self._late_labels or (self._late_labels >= 0 and now < self._anew_at):
+            return False
+        if self._late_labels >= 0 and not self._all_stored():
+            self._anew_at = now + SAVE_EVERY
             return False
         first, self._late_labels = self._late_labels < 0, late
         if first:
             return False
         self._evidence[True] = Evidence(self._plan, True)
         self._prefixes[True] = Prefix(lag=self._matures)
+        return True
+
+    def _all_stored(self) -> bool:
+        """Whether no pair has expired yet."""
+        try:
+            for log in self._pair_logs:
+                log.rows(0, min(1, log.snapshot().head.resolved))
+        except Overrun:
+            return False
         return True
 
     def _index(self, snapshots: Sequence[Snapshot]) -> None:
@@ -208,9 +228,9 @@ class Analyst:
 
     # ------------------------------------------------------------------------------------------------------------------ verdict
     def publish(self) -> dict[str, Any]:
-        """Writes the verdict at the last look, with the counts of this moment, and returns it."""
-        verdict = self._verdict([log.snapshot() for log in self._pair_logs])
+        """Writes the verdict at the last look, with the counts of this moment, and returns it. It is as old as what was read for it."""
         self._published_at, self._published_look = self._clock.now(), self._prefixes[False].look
+        verdict = self._verdict([log.snapshot() for log in self._pair_logs])
         self._ledger.publish(Published(verdict=canonical(verdict), looked=self._published_at))
         return verdict
 

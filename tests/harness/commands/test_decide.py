@@ -119,3 +119,10 @@ def test_not_waiting_is_one_look():
     seen: list[object] = []
     assert decide.wait_for(looks("hold", "promote"), timeout_s=0.0, progress=seen.append)["verdict"] == "hold"
     assert seen == []
+
+
+def test_a_verdict_from_the_future_promotes_nothing(rollout: Rollout):
+    """Two clocks disagree by more than a verdict may be old, so nobody can tell how old it is."""
+    found = now(rollout, ledger("promote", looked=NOW + decide.STALE_AFTER + SECOND, expires=NOW + 7_200 * SECOND))
+    assert found["verdict"] == "hold" and "clock" in found["reasons"][0]
+    assert now(rollout, ledger("promote", looked=NOW + SECOND))["verdict"] == "promote"

@@ -165,3 +165,58 @@ def test_two_analysts_never_both_save(crew: Callable[..., Any], plain: Any):
     one._made["analyst"].close()
     with pytest.raises(HeadMoved):
         zombie.close()
+
+
+def test_an_analyst_that_is_made_anew_needs_no_row_that_was_folded(crew: Callable[..., Any], plain: Any):
+    """Pairs expire while a rollout goes on for longer than they are kept: a restart must not end it."""
+    one = crew(shards=2)
+    same(finished(one, *traffic(one, 8)), plain)
+    one._made.pop("analyst").close()
+    for log in one.logs:
+        log.expire(log.snapshot().head.resolved // 2)
+    one.send("events", [one.event("new", 41 * HOUR), one.mark(45 * HOUR)])
+    one.settle()
+    verdict = one.verdict()
+    n_events, before = ([row["n_events"] for row in found["gates"] if row["name"] == "answers"] for found in (verdict, plain))
+    assert (n_events, verdict["as_of"]) == ([before[0] + 1], "2026-01-06T21:00:00Z")
+
+
+def test_a_late_label_among_rows_of_which_some_have_expired_holds_and_says_so(crew: Callable[..., Any]):
+    """The labelled statistics cannot be folded anew: what was folded stays, and a verdict without the label never promotes."""
+    one = crew(shards=1)
+    events, labels = traffic(one, 8)
+    before = finished(one, events, labels[:-1])
+    one.logs[0].expire(10)
+    one.send("outcomes", labels[-1:])
+    one.settle()
+    verdict = one.verdict()
+    assert verdict["gates"] == before["gates"]
+    assert verdict["watermark"]["labels_behind"] == 1
+    assert "1 late labels" in verdict["reasons"][0]
+    assert verdict["verdict"] != "promote"
+
+
+def test_a_clock_that_is_set_back_hides_no_verdict(crew: Callable[..., Any]):
+    """Else the last one would stand, and look fresh, until the clock is where it was before."""
+    one = crew(shards=1)
+    one.send("events", [one.event("e", 0)])
+    one.verdict()
+    clock = one.clock
+    clock._now = START - HOUR
+    one.step("analyst")
+    assert one.ledger.published().looked == START - HOUR
+
+
+def test_a_verdict_is_as_old_as_what_was_read_for_it(crew: Callable[..., Any]):
+    """A worker that is stopped between reading and writing must not pass old evidence for new."""
+    one = crew(shards=1)
+    analyst = one.make("analyst")
+    load = one.intake.load
+
+    def slow(source: str) -> Any:
+        one.clock.move_to(START + HOUR)
+        return load(source)
+
+    one.intake.load = slow
+    analyst.publish()
+    assert one.ledger.published().looked == START
