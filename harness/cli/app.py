@@ -11,6 +11,7 @@ from harness import config
 from harness.api import address
 from harness.cli import demo, live, printing, replaying, tables
 from harness.cli.stores import DATA
+from harness.wiring import code_version
 
 app = typer.Typer(
     name="shadow",
@@ -32,6 +33,19 @@ Bus = Annotated[
 ]
 Data = Annotated[Path, typer.Option(help="Folder of the private Redis.")]
 Name = Annotated[str | None, typer.Argument(help="The rollout's name; may be left out when there is one.", show_default=False)]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        printing.out.print(f"shadow-harness {code_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def shadow(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")] = False,
+) -> None:
+    """Shadow Harness: may the new model take over? Compares incumbent and challenger on production traffic."""
 
 
 @app.command()

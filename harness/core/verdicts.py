@@ -63,19 +63,24 @@ def reasons(gates: Sequence[Gate], rows: Sequence[GateResult], *, labelled_wait:
 
 def _reason(gate: Gate, whole: GateResult, rows: Sequence[GateResult], labelled_wait: str | None) -> str:
     worst = [r for r in rows if r.status is whole.status] or [whole]
-    places = ", ".join(" ".join(f"{k}={v}" for k, v in (r.segment or {}).items()) for r in worst if r.segment)
-    where = f" among {places}" if places else ""
     if whole.status is Status.FAIL:
         then = {"rollback": "", "hold": " (holds)", "report": ""}[gate.on_fail]
         row = max(worst, key=lambda r: r.log_e_fail if r.log_e_fail is not None else -math.inf)
         alarms = [r.alarmed_at for r in worst if r.alarmed_at is not None]
         numbers = f"{_number(row.estimate)} [{_number(row.lower)}, {_number(row.upper)}], limit {row.limit:g}"
         alarm = f"; its change detector alarmed at {timestamp(min(alarms))}" if alarms else ""
-        return f"{gate.name}: failed{where}{then}: {numbers}{alarm}"
-    why = _WHY.get(whole.reason or "insufficient", "undecided")
-    until = f"; {labelled_wait}" if labelled_wait and gate.metric.labelled and whole.reason in ("insufficient", "no_support") else ""
-    n = min((r.n_units for r in worst), default=whole.n_units)
-    return f"{gate.name}: undecided{where}: {why} ({n} units{until or '; it is read again at each look'})"
+        return f"{gate.name}: failed{_among(worst)}{then}: {numbers}{alarm}"
+    reason = whole.reason or "insufficient"
+    worst = [r for r in worst if r.reason == reason] or worst
+    until = labelled_wait if gate.metric.labelled and reason in ("insufficient", "no_support") else None
+    n = min(r.n_units for r in worst)
+    return f"{gate.name}: undecided{_among(worst)}: {_WHY[reason]} ({n} units; {until or 'it is read again at each look'})"
+
+
+def _among(rows: Sequence[GateResult]) -> str:
+    """The segments of these rows, in words; empty for the whole gate."""
+    places = ", ".join(" ".join(f"{k}={v}" for k, v in r.segment.items()) for r in rows if r.segment)
+    return f" among {places}" if places else ""
 
 
 def _number(value: float | None) -> str:
