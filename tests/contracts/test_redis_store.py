@@ -182,3 +182,19 @@ def test_a_key_that_something_else_wrote_is_named_as_wrong_use(pair_log, redis_d
     ):
         with pytest.raises(UsageError, match="another type"):
             call()
+
+
+def test_rows_that_came_one_by_one_take_no_more_memory_than_rows_that_came_at_once(redis_db, redis_url):
+    """At a low rate a fold holds few pairs; Redis doubles a string that grows, and would keep twice the rows' bytes."""
+    used = []
+    for name, step in (("slow", 10), ("fast", 256)):
+        log, version, done = RedisPairLog(redis_url, name, 0, layout=LAYOUT, keep_s=100.0), 0, 0
+        while done < 256:
+            stop = min(done + step, 256)
+            after = resolved(version, done) if version else Head()
+            log.apply(Effects(head=resolved(version + 1, stop), rows=rows(done, stop)), after=after)
+            version, done = version + 1, stop
+        used.append(redis_db.memory_usage(f"shadow:{{{name}:0}}:pairs:0"))
+        assert log.rows(0, 256) == rows(0, 256)
+        assert 90_000 < redis_db.pttl(f"shadow:{{{name}:0}}:pairs:0") <= 100_000
+    assert used[0] <= 1.05 * used[1]

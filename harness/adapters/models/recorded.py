@@ -138,7 +138,8 @@ class RecordedInEvent:
         if path and not path.startswith("/"):
             raise UsageError(f"recorded:event:{path}: expected a JSON pointer, as in recorded:event:/score")
         self._path = path
-        self._narrow = _only(("data", *(tokens_of(path) or ())))
+        tokens = tokens_of(path)
+        self._narrow = None if tokens is None else _only(("data", *tokens))
 
     def call(self, calls: Sequence[Call], *, timeout_s: float) -> Sequence[Reply]:
         """What stands in each event; `no_answer` if nothing does, or null. How long it took is not known."""
@@ -149,7 +150,7 @@ class RecordedInEvent:
         return NO_ANSWER if found is MISSING or found is None else Reply(status="answered", answer=found)
 
     def _found(self, call: Call) -> Any:
-        if call.payload:
+        if call.payload and self._narrow is not None:
             try:
                 return self._narrow(call.payload)
             except msgspec.ValidationError:  # something on the way is no object

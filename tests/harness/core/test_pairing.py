@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.core.events import Invalid, InvalidOutcome
+from harness.core.events import AnswerFrame, Frame, Invalid, InvalidOutcome
 from harness.core.pairing import NEVER
 from harness.testing import samples
 from harness.testing.samples import SECOND, START, answer, event, outcome
@@ -257,3 +257,19 @@ def test_the_watermark_waits_for_every_source_of_events(shard):
     assert shard.head.watermark == START + 3
     shard.read(upto=START + 2, source="events/1", n_sources=2)
     assert shard.head.watermark == START + 3
+
+
+def test_an_event_whose_answers_come_in_the_same_fold_is_never_stored_as_open(shard):
+    """Most events are such when lanes keep up; writing each as open and removing it again would double the store's work."""
+    mirrored = Frame(config="c", source="events/0", sent=START, upto=START, entries=(event(1, "a"), event(2, "b")))
+    said = [AnswerFrame(lane=lane, mirror=1, answers=(answer("a"),)) for lane in BOTH]
+    fold = shard.fold
+    fold.mirror(1, mirrored)
+    for n, each in enumerate(said, 1):
+        fold.predictions(n, each)
+    effects = fold.effects(1)
+    assert (list(effects.open), list(effects.settled), effects.gone, effects.head.resolved) == ([1], [], (), 1)
+    fold.applied(effects)
+    for n, lane in enumerate(BOTH, 3):
+        fold.predictions(n, AnswerFrame(lane=lane, mirror=1, answers=(answer("b"),)))
+    assert fold.effects(1).gone == (1,)
