@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from harness.core.events import Event, Invalid, InvalidOutcome, Outcome
-from harness.core.outputs import MISSING, pointed
+from harness.core.outputs import LONGEST_LABEL, MISSING, pointed
 from harness.core.outputs import pointer as resolve
 from harness.core.rollout import Rollout, Segment
 from harness.core.routing import Hasher
@@ -101,7 +101,9 @@ def _segment_reader(segment: Segment) -> Callable[[dict[str, Any]], str]:
         found = _word(find(document))
         if found is None:
             return segment.missing
-        return found if not segment.values or found in segment.values else segment.other
+        if segment.values:
+            return found if found in segment.values else segment.other
+        return found if len(found) <= LONGEST_LABEL else segment.other
 
     return read
 
@@ -132,7 +134,7 @@ class Reader:
         unit = self._unit(document)
         id, hasher = document["id"], self.hasher
         segments = tuple([read(document) for read in self._segments])
-        decisions = tuple([_word(resolve(document.get("data"), pointer)) for _, _, pointer in self._recorded])
+        decisions = tuple([_decision(resolve(document.get("data"), pointer)) for _, _, pointer in self._recorded])
         entry = Event(position, hasher.key(document["source"], id), hasher.unit(unit), id, 0, segments, decisions, payload)
         return entry, unit, happened if recorded is None else recorded
 
@@ -197,6 +199,12 @@ def _word(value: Any) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     return f"{value:g}" if isinstance(value, float) else str(value) if isinstance(value, int) else None
+
+
+def _decision(value: Any) -> str | None:
+    """What production recorded as its decision: a word; of a text that is none only the beginning, which is still no other word."""
+    word = _word(value)
+    return word if word is None else word[:LONGEST_LABEL]
 
 
 def _is_truth(value: Any) -> bool:

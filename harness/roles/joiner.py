@@ -42,6 +42,7 @@ class Joiner:
         self._answer_reader = bus.reader({self._predictions: BEFORE_ALL})
         self._trimmed = clock.now()
         self._load()
+        self._done = self._fold.head.mirror, self._fold.head.predictions
 
     def _load(self) -> None:
         """Loads the head and seeks both logs to it."""
@@ -165,14 +166,16 @@ class Joiner:
         return 0
 
     def _trim(self) -> None:
-        """Now and then lets the bus drop what every reader of this shard has behind it."""
+        """Now and then lets the bus drop what every reader of this shard had behind it the last time: a store that comes back without
+        its last second must find it again."""
         now = self._clock.now()
-        if now - self._trimmed < TRIM_EVERY:
+        if 0 <= now - self._trimmed < TRIM_EVERY:
             return
         self._trimmed = now
+        (mirror, predictions), self._done = self._done, (self._fold.head.mirror, self._fold.head.predictions)
         lanes = [self._bus.committed(lane_group(self.rollout.name, lane), [self._mirror])[self._mirror] for lane in self.rollout.lanes]
-        self._bus.trim(self._mirror, min(self._fold.head.mirror, *lanes))
-        self._bus.trim(self._predictions, self._fold.head.predictions)
+        self._bus.trim(self._mirror, min(mirror, *lanes))
+        self._bus.trim(self._predictions, predictions)
 
     @property
     def n_open(self) -> int:

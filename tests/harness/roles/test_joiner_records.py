@@ -99,3 +99,27 @@ def test_no_label_is_given_up_before_every_partition_of_the_events_has_spoken(cr
     one.settle()
     outcomes = one.verdict()["outcomes"]
     assert (outcomes["joined"], outcomes["orphaned"]) == (1, 0)
+
+
+def test_what_is_trimmed_was_done_with_a_while_ago(crew: Callable[..., Any]):
+    """A store that comes back after a power cut may have lost its last second: what it needs again must still be in the logs."""
+    one = crew(shards=1)
+    one.send("events", [one.event("e", 0)])
+    one.settle()
+    before = one.logs[0]._head
+    one.clock.move_to(START + 10 * SECOND)
+    one.send("events", [one.event("f", 9 * SECOND)])
+    one.settle()
+    assert before.mirror < one.logs[0].snapshot().head.mirror
+    assert one.bus.after(one.topology.mirror(0), before.mirror, 1), "no Overrun: still there"
+    one.clock.move_to(START + 20 * SECOND)
+    one.settle()
+    assert one.bus._first[one.topology.mirror(0)] > 0, "and later it goes"
+
+
+def test_no_long_text_of_a_segment_is_kept(crew: Callable[..., Any]):
+    """A field that holds a text by mistake must not carry content into the store, nor fill it."""
+    one = crew(shards=1)
+    one.send("events", [one.event("e", 0, data={"old": 20.0, "new": 20.0, "region": "x" * 257}), one.event("f", 1)])
+    one.settle()
+    assert list(one.logs[0].words()) == ["other", "SE"]
