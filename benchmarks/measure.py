@@ -24,6 +24,7 @@ from harness.ports.bus import Bus, Partition
 
 TICK = os.sysconf("SC_CLK_TCK")
 CHUNK = 4_096
+SLOWEST = 500  # pairs a second: a slower run has failed
 START = datetime(2026, 3, 2, tzinfo=UTC)
 SEGMENTS = ("SE", "DE", "ES", "FR")
 
@@ -154,7 +155,6 @@ class Processes:
 def measure(
     name: str, n: int, commands: Mapping[str, Sequence[str]], *, ready: Callable[[], bool], fill: Callable[[], None],
     done: Callable[[], int], hold: Sequence[str] = (), environment: Mapping[str, str] | None = None,
-    timeout_s: float = 300.0,
 ) -> Measured:  # fmt: skip
     """One run by the rule above. hold: those that read the source, by default the first. `done` tells how many pairs are in."""
     hold = hold or list(commands)[:1]
@@ -164,7 +164,7 @@ def measure(
         fill()
         before, began = processes.cpu_s(), time.monotonic()
         processes.signal(hold, signal.SIGCONT)
-        processes.wait(lambda: done() >= n, timeout_s, f"{name}: not done")
+        processes.wait(lambda: done() >= n, max(300.0, n / SLOWEST), f"{name}: not done")
         wall_s, after = time.monotonic() - began, processes.cpu_s()
         return Measured(name=name, n=n, wall_s=wall_s, cpu_s={each: after[each] - before[each] for each in commands})
 
