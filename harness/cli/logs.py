@@ -17,5 +17,5 @@ def log_to_stderr() -> None:
             structlog.processors.LogfmtRenderer(key_order=["at", "level", "event"]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # whatever it is when a line is written
     )

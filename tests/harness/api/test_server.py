@@ -23,7 +23,7 @@ from harness.api import address
 from harness.core.errors import UsageError
 
 CONFIG = Path(__file__).resolve().parents[3] / "configs" / "recorded-replay.yaml"
-URL = re.compile(r"(http://[^ ]+) answers")
+URL = re.compile(r"The API is at (http://\S+) in a moment")
 LONG_S = 60.0
 ASK = httpx.Client(verify=False, timeout=20.0, limits=httpx.Limits(max_keepalive_connections=0))  # no certificates are read: all is http
 
