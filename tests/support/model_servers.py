@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from absent import missing
 
 MLSERVER = "1.7.1"
 START_S = 90.0
@@ -177,13 +178,6 @@ joblib.dump(LinearRegression().fit(x, x @ [2.0, 3.0] + 1.0), "linear.joblib")
 """
 
 
-def _missing(reason: str) -> None:
-    """A missing server is skipped at home, and fails where CI is set: there it must not hide a test."""
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 def _mlserver_python() -> Path:
     """The Python of an environment with MLServer, installed once. The folder gets its name when it is whole."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "shadow-harness")
@@ -199,7 +193,7 @@ def _mlserver_python() -> Path:
             ):  # fmt: skip
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
                 if done.returncode:
-                    _missing(f"NO MLSERVER: it could not be installed into {cache}:\n{done.stderr[-2000:]}")
+                    missing(f"NO MLSERVER: it could not be installed into {cache}:\n{done.stderr[-2000:]}")
             try:
                 made.rename(home)
             except OSError:

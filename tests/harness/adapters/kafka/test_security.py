@@ -9,8 +9,9 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from absent import missing
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, KafkaAdminClient, ResourcePattern, ResourceType
-from kafka_broker import Cluster, missing
+from kafka_broker import Cluster
 
 from harness.adapters.kafka.bus import KafkaBus
 from harness.core.errors import BusUnavailable, UsageError

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from absent import missing
 from model_servers import CLOSE, HANG, RESET, Request, Script, ScriptedServer, Step, answer
 
 from harness.adapters.models import open_model
@@ -332,7 +333,7 @@ def test_https_asks_only_whom_the_system_trusts(serve: Serve, tmp_path: Path, mo
     try:
         subprocess.run(command, check=True, capture_output=True)
     except FileNotFoundError:
-        pytest.skip("NO OPENSSL: no `openssl` on the PATH to make a certificate")
+        missing("NO OPENSSL: no `openssl` on the PATH to make a certificate")
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate, key)
     server = serve(echo, tls=tls)
