@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -26,6 +27,7 @@ from harness.commands import decide, registry
 from harness.commands.run import Running
 from harness.commands.status import Watched
 from harness.core.errors import UsageError
+from harness.core.records import Author
 from harness.core.rollout import Rollout
 from harness.core.table import RowLayout
 from harness.ports.bus import Bus
@@ -53,6 +55,11 @@ CONFLUENT_SCHEMES = ("confluent+kafka://", "confluent+kafka+ssl://")
 def code_version() -> str:
     """The version of the installed distribution."""
     return metadata.version("shadow-harness")
+
+
+def author(via: str) -> Author:
+    """Who acts from this machine: SHADOW_AUTHOR, else the name of the account."""
+    return Author(name=os.environ.get("SHADOW_AUTHOR") or getpass.getuser(), via=via)
 
 
 def secret() -> bytes:
@@ -97,8 +104,9 @@ def _check_store(url: str) -> None:
 def create(rollout: Rollout, bus: str, store: str, *, shards: int | None = None) -> Wiring:
     """The rollout on its bus and store, created, or found again as it was created. Raises UsageError when it was created otherwise."""
     found = registry.register(
-        rollout, shards=shards, default_shards=DEFAULT_SHARDS, directory=open_directory(store), journal=open_journal(store, rollout)
-    )
+        rollout, shards=shards, default_shards=DEFAULT_SHARDS, directory=open_directory(store), journal=open_journal(store, rollout),
+        by=author("up"), clock=SystemClock(), code_version=code_version(),
+    )  # fmt: skip
     return Wiring(rollout, bus, store, found.shards)
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import HeadMoved, UsageError
+from harness.core.records import Author, body
 from harness.core.rollout import Rollout
+from harness.ports.clock import Clock
 from harness.ports.directory import Directory
 from harness.ports.journal import ROOT, Journal
 
@@ -27,9 +29,10 @@ class Registered:
 
 
 def register(
-    rollout: Rollout, *, shards: int | None, default_shards: int, directory: Directory, journal: Journal
-) -> Registered:
-    """Creates a rollout, or finds it as it was created.
+    rollout: Rollout, *, shards: int | None, default_shards: int, directory: Directory, journal: Journal, by: Author, clock: Clock,
+    code_version: str,
+) -> Registered:  # fmt: skip
+    """Creates a rollout, or finds it as it was created. by: who creates it; that person's approval will not count.
 
     Raises UsageError when the name was created with another config (its gates would mix two questions) or number of shards.
     """
@@ -46,9 +49,12 @@ def register(
     if shards is not None and shards != found.shards:
         raise UsageError(f"rollout {rollout.name} was created with {found.shards} shards, which are fixed for good; got --shards {shards}")
     if not journal.read():
-        record = {"kind": "registered", "rollout": rollout.name, **entry, "shards": found.shards}
-        with suppress(HeadMoved):  # another worker registered it at the same moment: the same record
-            journal.append(json.dumps(record, sort_keys=True).encode(), after=ROOT)
+        record = body(
+            "registered", rollout=rollout.name, at=clock.now(), by=by, reason="the question, before the first look",
+            **{**entry, "shards": found.shards}, code_version=code_version,
+        )  # fmt: skip
+        with suppress(HeadMoved):  # another worker registered it at the same moment
+            journal.append(record, after=ROOT)
     return found
 
 

@@ -164,7 +164,11 @@ class Outcomes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One step of the rollout's way: shadow, canary at a percent, or promote with its bake time."""
+    """One step of the rollout's way: shadow, canary at a percent, or promote with its bake time.
+
+    It ends no sooner than `at_least_s` and with so many `pairs`; `people` in one of `roles` must approve before it begins. stop_after:
+    harm -> how many of them, among people whom the challenger served, end the rollout at once.
+    """
 
     kind: Literal["shadow", "canary", "promote"]
     percent: float = 100.0
@@ -172,6 +176,8 @@ class Stage:
     bake_s: float = 0.0
     people: int = 0
     roles: tuple[str, ...] = ()
+    pairs: int = 0
+    stop_after: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

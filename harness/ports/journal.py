@@ -27,5 +27,5 @@ class Journal(Protocol):
         Raises HeadMoved when the head of the chain is another.
         """
 
-    def read(self) -> Sequence[Link]:
-        """The whole chain, oldest first."""
+    def read(self, start: int = 0) -> Sequence[Link]:
+        """The chain from its record number `start` on, oldest first; empty when it has no more than that."""

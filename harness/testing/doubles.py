@@ -244,9 +244,9 @@ class MemoryJournal:
         self._links.append(link)
         return link
 
-    def read(self) -> Sequence[Link]:
-        """The whole chain."""
-        return tuple(self._links)
+    def read(self, start: int = 0) -> Sequence[Link]:
+        """The chain from record `start` on."""
+        return tuple(self._links[start:])
 
 
 class MemoryDirectory:

@@ -31,10 +31,10 @@ class RedisJournal:
             raise HeadMoved(f"{self._where} {self._rollout}: the chain no longer ends with {after[:12]}; somebody else added a record")
         return link
 
-    def read(self) -> Sequence[Link]:
-        """The whole chain, oldest first."""
+    def read(self, start: int = 0) -> Sequence[Link]:
+        """The chain from record `start` on, oldest first."""
         with translated(self._where):
-            return [self._codec.decode_link(value) for value in self._client.lrange(self._key, 0, -1)]
+            return [self._codec.decode_link(value) for value in self._client.lrange(self._key, start, -1)]
 
     def close(self) -> None:
         """Lets go of all connections."""

@@ -88,6 +88,7 @@ class JournalContract:
             last = link.hash
         assert [link.body for link in journal.read()] == bodies
         assert [link.previous for link in journal.read()] == [ROOT, *(link.hash for link in journal.read())][:-1]
+        assert [[link.body for link in journal.read(start)] for start in (1, 3, 9)] == [bodies[1:], [], []]
 
     def test_two_controllers_can_never_both_act(self, journal: Journal) -> None:
         """The one that comes second reads the chain again and sees that the move was made."""

@@ -11,6 +11,8 @@ import pytest
 
 from harness.commands import registry
 from harness.core.errors import UsageError
+from harness.core.records import Author
+from harness.ports.clock import ManualClock
 from harness.testing.doubles import MemoryDirectory, MemoryJournal
 from harness.testing.samples import rollout
 
@@ -18,7 +20,10 @@ ONE = replace(rollout(), name="one", sha256="1" * 64, document={"rollout": "one"
 
 
 def register(directory: Any, journal: Any, found: Any = ONE, shards: int | None = None) -> registry.Registered:
-    return registry.register(found, shards=shards, default_shards=3, directory=directory, journal=journal)
+    return registry.register(
+        found, shards=shards, default_shards=3, directory=directory, journal=journal, by=Author(name="ada", via="up"),
+        clock=ManualClock(1), code_version="1",
+    )  # fmt: skip
 
 
 def test_a_rollout_is_found_as_it_was_created():
@@ -38,6 +43,7 @@ def test_creating_it_again_finds_it_and_adds_no_record():
     (first,) = journal.read()
     record = json.loads(first.body)
     assert (record["kind"], record["rollout"], record["shards"], record["sha256"]) == ("registered", "one", 5, "1" * 64)
+    assert (record["by"]["name"], record["at"], record["config"]) == ("ada", "1970-01-01T00:00:00.000001Z", {"rollout": "one"})
 
 
 def test_another_config_of_the_same_name_is_refused():

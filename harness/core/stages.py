@@ -1,0 +1,239 @@
+"""Where a rollout stands, as a fold of its records, and the whole table of moves. Pure: no clock, no store.
+
+    RUNNING ---- paused ----> PAUSED            every stage: shadow, canary at rising percents, promote with its bake time
+      |  ^------ resumed -------|
+      |-- entered: the next stage, never two at once
+      |-- promoted: the bake time of the last stage is over      -> PROMOTED      (final)
+      |-- rolled_back: a gate failed, a count was reached, or a person said so  -> ROLLED_BACK (final; from PAUSED too)
+      `-- expired: the stage found no answer within `expires`    -> EXPIRED       (final; from PAUSED too)
+
+What is not written down in `MOVES` cannot happen: a record that does not fit stops the fold, and whoever reads it takes the incumbent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from harness.core.errors import RecordError
+from harness.core.reading import microseconds, timestamp
+from harness.core.rollout import Rollout, Stage
+from harness.core.verdicts import PROMOTE, ROLLBACK
+
+Record = Mapping[str, Any]
+"""The body of one record: `kind`, `at` (wall time), `by` {name, role, via}, `reason`, and what its kind needs."""
+
+
+class Standing(StrEnum):
+    """What a rollout is doing."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+    EXPIRED = "expired"
+
+
+MOVES: Mapping[Standing, Mapping[str, Standing]] = {
+    Standing.RUNNING: {
+        "approved": Standing.RUNNING, "waived": Standing.RUNNING, "entered": Standing.RUNNING, "paused": Standing.PAUSED,
+        "promoted": Standing.PROMOTED, "rolled_back": Standing.ROLLED_BACK, "expired": Standing.EXPIRED,
+    },
+    Standing.PAUSED: {
+        "approved": Standing.PAUSED, "waived": Standing.PAUSED, "resumed": Standing.RUNNING,
+        "rolled_back": Standing.ROLLED_BACK, "expired": Standing.EXPIRED,
+    },
+    Standing.PROMOTED: {},
+    Standing.ROLLED_BACK: {},
+    Standing.EXPIRED: {},
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """One person's approval of the next stage, or waiver of one gate (`gate`, until record time `expires`, microseconds)."""
+
+    by: str
+    role: str | None = None
+    gate: str | None = None
+    expires: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Where a rollout stands.
+
+    stage: index into the config's stages. since: record time, microseconds, after which events count for this stage; -1 from the first
+    event. approvals: of the next stage. author: who registered the config. head, n_records: of the chain this was folded from.
+    """
+
+    standing: Standing = Standing.RUNNING
+    stage: int = 0
+    since: int = -1
+    approvals: tuple[Said, ...] = ()
+    waivers: tuple[Said, ...] = ()
+    author: str | None = None
+    head: str = ""
+    n_records: int = 0
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing can move it any more."""
+        return not MOVES[self.standing]
+
+    def waived(self, look: int) -> frozenset[str]:
+        """The gates that two people waived, at a look (record time, microseconds)."""
+        people: dict[str, set[str]] = {}
+        for said in self.waivers:
+            if said.gate is not None and look <= said.expires:
+                people.setdefault(said.gate, set()).add(said.by)
+        return frozenset(gate for gate, names in people.items() if len(names) >= WAIVER_PEOPLE)
+
+
+WAIVER_PEOPLE = 2
+
+
+def fold(state: State, record: Record, *, head: str) -> State:
+    """The state after one more record, whose hash is `head`. Raises RecordError for one that cannot follow."""
+    kind, n = record.get("kind"), state.n_records
+    if kind == "registered" and n == 0:
+        return State(author=(record.get("by") or {}).get("name"), head=head, n_records=1)
+    to = MOVES[state.standing].get(str(kind)) if n else None
+    if to is None:
+        raise RecordError(f"record {n}: {kind} cannot follow while the rollout is {state.standing.value}; the chain is damaged")
+    state = replace(state, standing=to, head=head, n_records=n + 1)
+    match kind:
+        case "entered":
+            if record["stage"] != state.stage + 1:
+                raise RecordError(f"record {n}: entered stage {record['stage']} from stage {state.stage}; stages are never skipped")
+            return replace(state, stage=record["stage"], since=_time(record["since"], n), approvals=(), waivers=())
+        case "approved":
+            return replace(state, approvals=(*state.approvals, Said(by=record["by"]["name"], role=record["by"].get("role"))))
+        case "waived":
+            said = Said(by=record["by"]["name"], gate=record["gate"], expires=_time(record["expires"], n))
+            return replace(state, waivers=(*state.waivers, said))
+    return state
+
+
+def _time(text: object, n: int) -> int:
+    found = microseconds(text)
+    if found is None:
+        raise RecordError(f"record {n}: a time that is none; the chain is damaged")
+    return found
+
+
+def percent(rollout: Rollout, state: State) -> float:
+    """The share of units that the challenger serves: 0 in shadow and after every end but promotion."""
+    match state.standing:
+        case Standing.PROMOTED:
+            return 100.0
+        case Standing.RUNNING | Standing.PAUSED:
+            stage = rollout.stages[state.stage]
+            return {"shadow": 0.0, "canary": stage.percent, "promote": 100.0}[stage.kind]
+    return 0.0
+
+
+# --------------------------------------------------------------------------------------------------------------------- moves
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """What the controller does next. kind: of the record. stage: the index that is entered; None when none is."""
+
+    kind: str
+    reasons: tuple[str, ...]
+    stage: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """Nothing to do, and what it waits for."""
+
+    reasons: tuple[str, ...]
+
+
+def next_move(rollout: Rollout, state: State, verdict: Mapping[str, Any]) -> Move | Wait:
+    """The next move on a verdict (the object of verdict.json, with `stage_index` and `since`): a pure function, so two controllers agree.
+
+    The order is the rule: an end; a verdict that is of another stage says nothing; what hurts stops; then time; a pause; and only
+    then may time, pairs, gates and approvals, all of them, let the next stage begin.
+    """
+    if state.final:
+        return Wait(reasons=(f"the rollout is {state.standing.value}",))
+    stage = rollout.stages[state.stage]
+    if (verdict["stage_index"], verdict["since"]) != (state.stage, since_text(state)):
+        return Wait(reasons=("the analyst has not begun this stage yet",))
+    hurt = _reached(stage, verdict) or (tuple(verdict["reasons"]) if verdict["verdict"] == ROLLBACK else ())
+    if hurt:
+        return Move(kind="rolled_back", reasons=hurt)
+    look = microseconds(verdict["as_of"])
+    if look is None:
+        return Wait(reasons=tuple(verdict["reasons"]))
+    began = state.since if state.since >= 0 else microseconds(verdict["began"])
+    lasted = (look - began) / 1e6 if began is not None else 0.0
+    if lasted >= rollout.expires_s and stage.kind != "promote" and verdict["verdict"] != PROMOTE:
+        return Move(kind="expired", reasons=(f"the stage found no answer within {rollout.expires_s:g} s of record time",))
+    if state.standing is Standing.PAUSED:
+        return Wait(reasons=("paused by a person",))
+    missing = _missing(rollout, state, stage, verdict, lasted)
+    if missing:
+        return Wait(reasons=missing)
+    if state.stage + 1 < len(rollout.stages):
+        return Move(kind="entered", stage=state.stage + 1, reasons=tuple(verdict["reasons"]))
+    if stage.kind == "promote":
+        return Move(kind="promoted", reasons=tuple(verdict["reasons"]))
+    return Wait(reasons=("the last stage is over; the config names none that follows",))
+
+
+def _reached(stage: Stage, verdict: Mapping[str, Any]) -> tuple[str, ...]:
+    """Counts of `stop_after` that were reached, in words."""
+    counts = verdict.get("exposed_harms", {})
+    return tuple(
+        f"stop_after: {harm} happened {counts.get(harm, 0)} times to people whom the challenger served, {most} end the stage"
+        for harm, most in stage.stop_after.items()
+        if counts.get(harm, 0) >= most
+    )
+
+
+def _missing(rollout: Rollout, state: State, stage: Stage, verdict: Mapping[str, Any], lasted: float) -> tuple[str, ...]:
+    """What the stage still lacks: time, pairs, gates, approvals."""
+    said: list[str] = []
+    least = stage.bake_s if stage.kind == "promote" else stage.at_least_s
+    if lasted < least:
+        said.append(f"the stage has lasted {lasted:g} s of record time, must last {least:g} s")
+    if verdict["stage_pairs"] < stage.pairs:
+        said.append(f"{verdict['stage_pairs']} pairs in this stage, must have {stage.pairs}")
+    if verdict["verdict"] != PROMOTE:
+        said.extend(verdict["reasons"])
+    if state.stage + 1 < len(rollout.stages):
+        wanted = still_wanted(rollout.stages[state.stage + 1], state)
+        said.extend([wanted] if wanted else [])
+    return tuple(said)
+
+
+def still_wanted(following: Stage, state: State) -> str | None:
+    """Which approvals the next stage still needs, in words; None when it needs none. The config's author does not count."""
+    given = {said.by for said in state.approvals if counts_as_approval(following, state, said)}
+    lacking = following.people - len(given)
+    if lacking <= 0:
+        return None
+    roles = f" in the role {' or '.join(following.roles)}" if following.roles else ""
+    return f"approval: {len(given)} of {following.people} people{roles} approved the next stage"
+
+
+def counts_as_approval(following: Stage, state: State, said: Said) -> bool:
+    """Whether a person's word counts: in one of the roles, and not the author's."""
+    return said.by != state.author and (not following.roles or said.role in following.roles)
+
+
+def since_text(state: State) -> str | None:
+    """`since` as verdicts and records write it; None from the first event."""
+    return None if state.since < 0 else timestamp(state.since)
+
+
+def folded(records: Sequence[tuple[Record, str]], state: State | None = None) -> State:
+    """The state after (record, hash) pairs, oldest first."""
+    state = state or State()
+    for record, head in records:
+        state = fold(state, record, head=head)
+    return state
