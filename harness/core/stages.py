@@ -88,7 +88,7 @@ class State:
         people: dict[str, set[str]] = {}
         for said in self.waivers:
             if said.gate is not None and look <= said.expires:
-                people.setdefault(said.gate, set()).add(said.by)
+                people.setdefault(said.gate, set()).add(person(said.by))
         return frozenset(gate for gate, names in people.items() if len(names) >= WAIVER_PEOPLE)
 
 
@@ -110,6 +110,8 @@ def fold(state: State, record: Record, *, head: str) -> State:
                 raise RecordError(f"record {n}: entered stage {record['stage']} from stage {state.stage}; stages are never skipped")
             return replace(state, stage=record["stage"], since=_time(record["since"], n), approvals=(), waivers=())
         case "approved":
+            if record.get("stage") != state.stage + 1:
+                raise RecordError(f"record {n}: approves stage {record.get('stage')} during stage {state.stage}; only the next one can be approved")
             return replace(state, approvals=(*state.approvals, Said(by=record["by"]["name"], role=record["by"].get("role"))))
         case "waived":
             said = Said(by=record["by"]["name"], gate=record["gate"], expires=_time(record["expires"], n))
@@ -213,7 +215,7 @@ def _missing(rollout: Rollout, state: State, stage: Stage, verdict: Mapping[str,
 
 def still_wanted(following: Stage, state: State) -> str | None:
     """Which approvals the next stage still needs, in words; None when it needs none. The config's author does not count."""
-    given = {said.by for said in state.approvals if counts_as_approval(following, state, said)}
+    given = {person(said.by) for said in state.approvals if counts_as_approval(following, state, said)}
     lacking = following.people - len(given)
     if lacking <= 0:
         return None
@@ -223,7 +225,23 @@ def still_wanted(following: Stage, state: State) -> str | None:
 
 def counts_as_approval(following: Stage, state: State, said: Said) -> bool:
     """Whether a person's word counts: in one of the roles, and not the author's."""
-    return said.by != state.author and (not following.roles or said.role in following.roles)
+    return not is_author(state, said.by) and (not following.roles or said.role in following.roles)
+
+
+def person(name: str) -> str:
+    """What stands for a person when people are counted: `Ada` and `ada` are one."""
+    return name.strip().casefold()
+
+
+def is_author(state: State, name: str) -> bool:
+    """Whether this person registered the config."""
+    return state.author is not None and person(name) == person(state.author)
+
+
+def named(rollout: Rollout, stage: int) -> str:
+    """A stage in words, as in `stage 1 (canary 10 %)`."""
+    found = rollout.stages[stage]
+    return f"stage {stage} ({found.kind}{f' {found.percent:g} %' if found.kind == 'canary' else ''})"
 
 
 def since_text(state: State) -> str | None:

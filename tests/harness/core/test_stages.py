@@ -43,7 +43,11 @@ def verdict(state: State, look: int | None = 10 * HOUR, said: str = "promote", p
     }  # fmt: skip
 
 
-APPROVED = (record("approved", "bea"), record("approved", "cyd"))
+def approval(who: str, role: str | None = "policy", stage: int = 1) -> dict[str, Any]:
+    return record("approved", who, role, stage=stage)
+
+
+APPROVED = (approval("bea"), approval("cyd"))
 CANARY = after(*APPROVED, record("entered", stage=1, since=timestamp(10 * HOUR)))
 
 
@@ -65,9 +69,19 @@ def test_a_stage_ends_when_time_and_pairs_and_gates_and_approvals_say_so():
 
 def test_the_author_a_stranger_to_the_role_and_the_same_person_twice_do_not_count():
     """Two people are two people, in the role the config names, and neither wrote the config."""
-    given_ = [record("approved", "author"), record("approved", "bea", "sales"), record("approved", "cyd"), record("approved", "cyd")]
+    given_ = [approval("author"), approval("Author"), approval("bea", "sales"), approval("cyd"), approval("Cyd")]
     state = after(*given_)
     assert isinstance(next_move(ROLLOUT, state, verdict(state)), Wait)
+    assert isinstance(next_move(ROLLOUT, after(*given_, approval("bea")), verdict(state)), Move)
+
+
+def test_an_approval_is_of_the_next_stage_and_of_no_other():
+    """A record that approves a stage which has begun, or one further on, cannot stand in a chain."""
+    for stage in (0, 2, None):
+        with pytest.raises(RecordError, match="only the next one can be approved"):
+            after(approval("bea", stage=stage))
+    with pytest.raises(RecordError, match="approves stage 1 during stage 1"):
+        fold(CANARY, approval("bea"), head="late")
 
 
 def test_what_hurts_stops_at_once_also_while_paused_and_before_any_time_is_over():
@@ -153,7 +167,8 @@ def test_nothing_is_promoted_without_all_gates_passed_and_all_approvals_given(da
         kind = data.draw(st.sampled_from(["look", "look", "look", "approved", "paused", "resumed"]))
         if kind != "look":
             if kind in MOVES[state.standing]:
-                state = fold(state, record(kind, data.draw(st.sampled_from(["author", "bea", "cyd"]))), head=f"{n}")
+                who = data.draw(st.sampled_from(["author", "bea", "cyd"]))
+                state = fold(state, record(kind, who, stage=state.stage + 1), head=f"{n}")
             continue
         said = data.draw(st.sampled_from(["promote", "promote", "hold"]))
         seen = verdict(state, look=look, said=said, pairs=data.draw(st.integers(8, 12)))
