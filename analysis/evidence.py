@@ -26,12 +26,13 @@ from analysis.plan import WHOLE, Item, Plan
 from analysis.prefix import Coverage, Indices, Mask, Recent, Sighted, Split, Units, check_order
 from analysis.sampling import Sampling
 from analysis.sequential.detector import Detectors
-from analysis.types import CLASS_KINDS, Gate, GateResult, InputError, PairTable
+from analysis.types import CLASS_KINDS, Gate, GateResult, Group, InputError, PairTable
 from analysis.windows import NOTHING, Windows, both
 
 __all__ = ["Evidence", "Plan", "combine"]
 
 PAIRS: Domain = ("pairs",)
+_GROUPS: dict[bool, Group] = {False: "unlabelled", True: "labelled"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Evidence:
     _sampling: Sampling = field(init=False)
 
     def __post_init__(self) -> None:
-        self._fails, self._sampling = Fails(self.plan, self.labelled, self._splits), Sampling(self.gates)
+        self._fails, self._sampling = Fails(self.plan, _GROUPS[self.labelled], self._splits), Sampling(self.gates)
         if self._sampling.needed:
             self._splits[WHOLE], self._sighted[PAIRS, WHOLE] = Split(WHOLE, 1, [()]), Sighted()
         for gate in self.gates:
@@ -102,7 +103,7 @@ class Evidence:
     @property
     def gates(self) -> tuple[Gate, ...]:
         """The gates it folds, in the order of the config."""
-        return tuple(gate for gate in self.plan.gates if gate.metric.labelled is self.labelled)
+        return tuple(gate for gate in self.plan.gates if gate.metric.group == _GROUPS[self.labelled])
 
     @property
     def broken(self) -> dict[str, str]:
@@ -356,8 +357,7 @@ class Evidence:
         new = cls(plan, labelled)
         if (head["design"], head["labelled"]) != (new._design(), labelled):
             raise InputError("this evidence was folded under another plan or design: changed gates are a new attempt")
-        new.last_look, new.n_rows, new._last_arrived = head["last_look"], head["n_rows"], head["last_arrived"]
-        new._broken = head["broken"]
+        new.last_look, new.n_rows, new._last_arrived, new._broken = (head[k] for k in ("last_look", "n_rows", "last_arrived", "broken"))
         for kind, latched in new._latches():
             latched |= {(name, tuple(item), slot): at for name, item, slot, at in head[kind]}
         new._units = Units(arrays["units"])
@@ -385,8 +385,9 @@ def _items(gate: Gate) -> tuple[Item, ...]:
     return (WHOLE, *gate.each)
 
 
-def combine(plan: Plan, unlabelled: Evidence, labelled: Evidence) -> tuple[GateResult, ...]:
-    """All rows of a verdict in the order of the config: for each gate its whole row, then those of its segments.
+def combine(plan: Plan, unlabelled: Evidence, labelled: Evidence, online: Iterable[GateResult] = ()) -> tuple[GateResult, ...]:
+    """All rows of a verdict in the order of the config: for each gate its whole row, then those of its segments;
+    `online` has the rows of a canary's two arms, and a gate of theirs without one has no row, which counts as undecided.
 
     Raises:
         InputError: the two were folded under other plans, or are not one of each kind.
@@ -394,6 +395,6 @@ def combine(plan: Plan, unlabelled: Evidence, labelled: Evidence) -> tuple[GateR
     if unlabelled.labelled or not labelled.labelled or {plan.digest()} != {unlabelled.plan.digest(), labelled.plan.digest()}:
         raise InputError("combine takes the unlabelled and the labelled evidence of its plan")
     rows: dict[str, list[GateResult]] = {}
-    for row in (*unlabelled.results(), *labelled.results()):
+    for row in (*unlabelled.results(), *labelled.results(), *online):
         rows.setdefault(row.name, []).append(row)
-    return tuple(row for gate in plan.gates for row in rows[gate.name])
+    return tuple(row for gate in plan.gates for row in rows.get(gate.name, ()))

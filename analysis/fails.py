@@ -13,7 +13,7 @@ from analysis.gates import closed_test, pool_path
 from analysis.metrics.support import Floats
 from analysis.plan import WHOLE, Item, Plan
 from analysis.prefix import Mask, Split
-from analysis.types import Gate
+from analysis.types import Gate, Group
 
 RowKey = tuple[str, Item, int]
 """Gate name, item and slot."""
@@ -29,7 +29,7 @@ class Fails:
     """
 
     plan: Plan
-    labelled: bool
+    group: Group
     splits: Mapping[Item, Split]
     failed: dict[RowKey, int] = field(default_factory=dict)
     alarmed: dict[RowKey, int] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Fails:
 
     def _latch_members(self, log_e: Floats, owners: list[list[Row]], looks: NDArray[np.int64]) -> None:
         """Closed testing at each look where a member that has not failed might; of a pool the largest value is named."""
-        enough = self.plan.log_enough(self.labelled)
+        enough = self.plan.log_enough(self.group)
         for at in np.flatnonzero((log_e >= enough).any(axis=0)):
             now = int(looks[at])
             still = [k for k, rows in enumerate(owners)

@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, asdict, dataclass
 from itertools import product
 from math import log
 
-from analysis.types import Gate, InputError
+from analysis.types import Gate, Group, InputError
 
 Item = tuple[str, ...]
 """Names of segments that are crossed; () is the whole gate."""
@@ -65,18 +65,18 @@ class Plan:
         listed = [self.values(item) for item in gate.each]
         return sum(len(values) for values in listed if values is not None) + any(values is None for values in listed)
 
-    def n_members(self, labelled: bool | None = None) -> int:
-        """K, or that of the labelled or unlabelled gates alone."""
-        return sum(self.members(gate) for gate in self.gates if labelled is None or gate.metric.labelled is labelled)
+    def n_members(self, group: Group | None = None) -> int:
+        """K, or that of one group of gates alone."""
+        return sum(self.members(gate) for gate in self.gates if group is None or gate.metric.group == group)
 
     @property
     def alpha_stage(self) -> float:
         """The stage's part of alpha for false fails."""
         return self.alpha / self.n_stages
 
-    def log_enough(self, labelled: bool) -> float:
+    def log_enough(self, group: Group) -> float:
         """ln of what an adjusted e-value of this group must reach to fail; the group must have members."""
-        return log(self.n_members() / (self.alpha_stage * self.n_members(labelled)))
+        return log(self.n_members() / (self.alpha_stage * self.n_members(group)))
 
     @property
     def fail_level(self) -> float:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 Column = NDArray[Any]
 Word = Literal["below", "above", "worse_by_at_most", "better_by_more_than", "within"]
 OnFail = Literal["rollback", "hold", "report"]
+Group = Literal["unlabelled", "labelled", "online"]
+"""Gates that are read at one prefix: those of pairs, those of labels (older by `matures`), those of a canary's two arms."""
 Reason = Literal[
     "insufficient",
     "no_support",
@@ -28,6 +30,7 @@ Reason = Literal[
 ]
 
 LABELLED_KINDS = frozenset({"harm", "loss", "precision", "recall", "cost"})
+ONLINE_KINDS = frozenset({"online", "sample_ratio"})
 CLASS_KINDS = frozenset({"harm", "precision", "recall"})
 """Kinds that are a share of a class that only labels tell: with weights, a ratio of weighted sums."""
 
@@ -101,6 +104,10 @@ class Metric:
       disagreement          output, tolerance (numbers, scores), labels (of scores): share of pairs whose outputs differ
       excess_disagreement   policy, share (of the events that the replica is asked about, in (0, 1])
       difference  output, bound (largest possible |challenger - incumbent|): mean of challenger - incumbent
+      online      measure (what is measured of the units of a canary's two arms), type, window_us (a unit's value is fixed so long after its
+                  first exposure), better; bound (the largest possible value of a unit, the smallest being 0), absent (the value of a unit
+                  without a measurement, for a mean), covariate (a number known of each unit before its exposure, by name)
+      sample_ratio   nothing: share of the units that the challenger serves, minus its configured share
     A kind that is not known here gives an undecided row with the reason compute_error.
 
     least: labels are drawn with a recorded probability of at least this, in (0, 1], and are weighted by one over it; None: labels
@@ -124,6 +131,12 @@ class Metric:
     tolerance: float | None = None
     labels: tuple[str, ...] = ()
     share: float | None = None
+    measure: str | None = None
+    type: Literal["binary", "mean", "count", "ratio"] | None = None
+    window_us: int | None = None
+    better: Literal["lower", "higher"] | None = None
+    absent: float | None = None
+    covariate: str | None = None
 
     @property
     def weighted(self) -> bool:
@@ -134,6 +147,11 @@ class Metric:
     def labelled(self) -> bool:
         """Whether it needs outcomes, and so folds matured events only."""
         return self.kind in LABELLED_KINDS
+
+    @property
+    def group(self) -> Group:
+        """The gates that it is read with."""
+        return "online" if self.kind in ONLINE_KINDS else "labelled" if self.labelled else "unlabelled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -149,7 +149,7 @@ def test_fails_are_those_of_closed_testing_by_its_definition(seed, world, n_fail
     """Members, levels, the pool of unlisted values and the latch, recomputed at every look over every set of members."""
     table = ages(np.random.default_rng(seed), 900, world)
     looks = np.arange(table["arrived"][0], table["arrived"][-1] + 2 * HOUR_US // 6, HOUR_US // 6)
-    assert (PLAN.n_members(), PLAN.n_members(labelled=False)) == (7, 4)  # 4 unlabelled: one is a pool; of the others 2 by gender, 1
+    assert (PLAN.n_members(), PLAN.n_members("unlabelled")) == (7, 4)  # 4 unlabelled: one is a pool; of the others 2 by gender, 1
     regions = list(dict.fromkeys(table.words["segment.region"][k] for k in table["segment.region"]))
     expected: dict[tuple[str, str | None], int] = {}
     for look in looks.tolist():

@@ -31,13 +31,13 @@ def test_members_are_fixed_by_the_config(each, members):
 def test_gates_that_do_not_count_are_no_members():
     """`report` and `dry_run` cost the others nothing."""
     found = plan(FLIP, HARM, replace(FLIP, name="a", dry_run=True), replace(FLIP, name="b", on_fail="report"))
-    assert (found.n_members(), found.n_members(True), found.n_members(False)) == (2, 1, 1)
+    assert (found.n_members(), found.n_members("labelled"), found.n_members("unlabelled")) == (2, 1, 1)
 
 
 def test_levels_of_both_groups_add_up_to_the_level_of_the_stage():
     """The labelled members are a group of their own, because their prefix is another."""
     found = plan(FLIP, HARM, replace(HARM, name="two", each=(("gender",),)))
-    assert sum(exp(-found.log_enough(labelled)) for labelled in (True, False)) == pytest.approx(0.025)
+    assert sum(exp(-found.log_enough(group)) for group in ("labelled", "unlabelled")) == pytest.approx(0.025)
     assert found.fail_level == pytest.approx(0.025 / 4) and plan().fail_level == 0.025
 
 
