@@ -108,12 +108,12 @@ def kind(column: pd.Series[Any]) -> Kind:
 
 
 def numbers(name: str, column: pd.Series[Any], origin: NDArray[np.int64]) -> NDArray[np.float64]:
-    """A column as float64, NaN for null; booleans are 0 and 1. Raises InputError for other types and for infinities."""
+    """A column as float64, NaN for null; booleans are 0 and 1. Raises InputError for other types and, but of a latency, for infinities."""
     found = kind(column)
     if found not in ("number", "boolean", "empty"):
         raise InputError(f"{name}: expected numbers, found {_KINDS[found]}")
     values = np.full(len(column), np.nan) if found == "empty" else column.astype("Float64").to_numpy(np.float64, na_value=np.nan)
-    _refuse(np.isinf(values), origin, f"{name}: expected finite numbers, found an infinite one")
+    _refuse(np.isinf(values) & (not name.startswith("latency_ms.")), origin, f"{name}: expected finite numbers, found an infinite one")
     return np.asarray(values, np.float64)
 
 

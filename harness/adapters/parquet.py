@@ -1,16 +1,25 @@
-"""The pair table as a Parquet file, for people's own notebooks. Needs the extra `parquet` (pyarrow)."""
+"""The pair table as a Parquet file, for people's own notebooks and for archives. Needs the extra `parquet` (pyarrow)."""
 
 from __future__ import annotations
 
 import importlib.util
+import io
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from analysis.types import Column, PairTable
 from harness.core.errors import UsageError
 from harness.core.rollout import TRUE_FALSE, Rollout
+from harness.core.sealed import coded_columns
+
+# Everything that the bytes depend on is said here, so that the same table gives the same bytes with the same version of pyarrow.
+CANONICAL: Mapping[str, Any] = {
+    "version": "2.6", "data_page_version": "1.0", "compression": "zstd", "compression_level": 3, "use_dictionary": True,
+    "write_statistics": True, "row_group_size": 65_536, "data_page_size": 1_048_576, "store_schema": True,
+}  # fmt: skip
 
 
 def available() -> bool:
@@ -20,10 +29,24 @@ def available() -> bool:
 
 def write(rollout: Rollout, table: PairTable, path: Path) -> None:
     """Writes one row an event: keyed hashes as hex text, decisions as booleans or words, times in UTC, null where nothing is known."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    coded = _coded_columns(rollout, table)
+    pq.write_table(_arrow(rollout, table, {"rollout": rollout.name, "config_sha256": rollout.sha256}), path)
+
+
+def encode(rollout: Rollout, table: PairTable, facts: Mapping[str, str]) -> bytes:
+    """The same as bytes: the same table and facts (its metadata `shadow.*`) give the same ones. Nothing in them says when."""
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(_arrow(rollout, table, facts), buffer, **CANONICAL)
+    return buffer.getvalue()
+
+
+def _arrow(rollout: Rollout, table: PairTable, facts: Mapping[str, str]) -> Any:
+    import pyarrow as pa
+
+    coded = coded_columns(rollout, table)
     arrays: dict[str, Any] = {}
     for name, column in table.columns.items():
         if name == "event_id":
@@ -36,19 +59,8 @@ def write(rollout: Rollout, table: PairTable, path: Path) -> None:
             arrays[name] = _words(column, coded[name])
         else:
             arrays[name] = pa.array(column, pa.float64(), mask=np.isnan(column))
-    metadata = {b"shadow.rollout": rollout.name.encode(), b"shadow.config_sha256": rollout.sha256.encode()}
-    pq.write_table(pa.table(arrays).replace_schema_metadata(metadata), path)
-
-
-def _coded_columns(rollout: Rollout, table: PairTable) -> dict[str, tuple[str, ...]]:
-    """Coded column -> its words."""
-    found = {name: words for name, words in table.words.items() if name.startswith("segment.")}
-    lanes = (*rollout.lanes, "truth")
-    found |= {f"{policy}.{lane}": table.words[policy] for policy in rollout.policies for lane in lanes}
-    found |= {f"{policy}.truth": TRUE_FALSE for policy in rollout.policies}
-    found |= {f"missing.{lane}": table.words["missing"] for lane in rollout.lanes}
-    labels = [output.name for output in rollout.outputs.values() if output.type == "label"]
-    return found | {f"{name}.{lane}": table.words[name] for name in labels for lane in rollout.lanes}
+    metadata = {f"shadow.{name}".encode(): value.encode() for name, value in facts.items()}
+    return pa.table(arrays).replace_schema_metadata(metadata)
 
 
 def _words(codes: Column, words: tuple[str, ...]) -> Any:
@@ -66,18 +78,28 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     Raises:
         UsageError: pyarrow is not installed, there is no such file, or it is no Parquet.
     """
-    if not available():
-        raise UsageError(f"{path}: reading Parquet needs pyarrow: pip install 'shadow-harness[parquet]'")
+    _needed(path)
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file")
+    with path.open("rb") as file:
+        return decode(file, source=str(path))
+
+
+def decode(file: BinaryIO, *, source: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The same of an open file, which `source` names in messages. Raises UsageError."""
+    _needed(source)
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file")
     try:
-        with path.open("rb") as file:
-            table = pq.read_table(file)
+        table = pq.read_table(file)
         said = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in (table.schema.metadata or {}).items()}
         columns = {name: table.column(place).to_pandas() for place, name in enumerate(table.column_names)}
     except (pa.ArrowException, OSError) as error:
-        raise UsageError(f"{path}: is no Parquet file that can be read: {str(error).splitlines()[0]}") from None
+        raise UsageError(f"{source}: is no Parquet file that can be read: {str(error).splitlines()[0]}") from None
     return columns, {key.removeprefix("shadow."): value for key, value in said.items() if key.startswith("shadow.")}
+
+
+def _needed(source: object) -> None:
+    if not available():
+        raise UsageError(f"{source}: reading Parquet needs pyarrow: pip install 'shadow-harness[parquet]'")

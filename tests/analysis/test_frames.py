@@ -143,3 +143,9 @@ def test_no_message_holds_a_value():
     with pytest.raises(InputError) as caught:
         frames.pair_table(given_)
     assert "secret" not in str(caught.value)
+
+
+def test_a_latency_may_be_endless():
+    """A row keeps one that is too large for it as endless: slower than any limit."""
+    found = frames.numbers("latency_ms.challenger", pd.Series([1.0, np.inf, None]), np.arange(1, 4))
+    assert found.tolist()[:2] == [1.0, np.inf]
