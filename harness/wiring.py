@@ -20,6 +20,7 @@ from harness.adapters.redis.directory import RedisDirectory
 from harness.adapters.redis.intake import RedisIntake
 from harness.adapters.redis.journal import RedisJournal
 from harness.adapters.redis.ledger import RedisLedger
+from harness.adapters.redis.observations import RedisObservationLog
 from harness.adapters.redis.pairlog import RedisPairLog
 from harness.adapters.redis.presence import RedisPresence
 from harness.adapters.redis.shares import RedisShares
@@ -36,6 +37,7 @@ from harness.ports.directory import Directory
 from harness.ports.intake import Intake
 from harness.ports.journal import Journal
 from harness.ports.ledger import Ledger
+from harness.ports.observations import ObservationLog
 from harness.ports.pairlog import PairLog
 from harness.ports.presence import Presence
 from harness.ports.shares import Shares
@@ -43,6 +45,7 @@ from harness.roles import topology
 from harness.roles.analyst import Analyst, Analysts
 from harness.roles.joiner import Joiner, Joiners
 from harness.roles.lane import Lane
+from harness.roles.observer import Observer
 from harness.roles.router import Router
 from harness.roles.topology import Topology
 
@@ -158,6 +161,11 @@ class Wiring:
         return RedisIntake(self.store_url, self.rollout.name, keep_s=self.rollout.keep.pairs_s)
 
     @property
+    def observations(self) -> ObservationLog:
+        """What was observed of a canary's units."""
+        return RedisObservationLog(self.store_url, self.rollout.name, keep_s=self.rollout.keep.pairs_s)
+
+    @property
     def ledger(self) -> Ledger:
         """The analyst's statistics and the verdict."""
         return RedisLedger(self.store_url, self.rollout.name, keep_s=self.rollout.keep.pairs_s)
@@ -187,6 +195,13 @@ class Wiring:
             trust_stated=self.trust_stated,
         )  # fmt: skip
 
+    def observer(self) -> Observer:
+        """The observer of all sources of a canary."""
+        return Observer(
+            self.rollout, self.topology, bus=self.bus, log=self.observations, intake=self.intake, codec=self.codec, clock=self.clock,
+            secret=secret(),
+        )  # fmt: skip
+
     def lane(self, lane: str) -> Lane:
         """One lane, with its model opened."""
         spec = self.rollout.models.get(lane)
@@ -211,7 +226,8 @@ class Wiring:
 
     def role_names(self) -> tuple[str, ...]:
         """Every role of this rollout, as `--roles` names them."""
-        return ("router", *(f"lane:{lane}" for lane in self.rollout.lanes), "joiner", "analyst")
+        observer = ("observer",) if self.rollout.exposures else ()
+        return ("router", *(f"lane:{lane}" for lane in self.rollout.lanes), "joiner", *observer, "analyst")
 
     def commands(self, config_file: Path, roles: Iterable[str]) -> dict[str, list[str]]:
         """Role -> the command that runs it in a process of its own, which must be told `environment`."""
@@ -231,6 +247,9 @@ class Wiring:
             case "router":
                 router = self.router()
                 return Running(parts=tuple(self.topology.sources), hold=router.hold, step=router.step, close=router.close)
+            case "observer" if self.rollout.exposures:
+                observer = self.observer()
+                return Running(parts=tuple(self.topology.observed), hold=observer.hold, step=observer.step, close=observer.close)
             case "lane" if lane:
                 part = self.lane(lane)
                 return Running(parts=shards, hold=lambda held: part.hold(map(int, held)), step=part.step, close=part.close, drains=True)

@@ -23,6 +23,7 @@ from harness.core.routing import ID_BYTES, KEY_BYTES
 from harness.ports.intake import Taken
 from harness.ports.journal import Link
 from harness.ports.ledger import Folded
+from harness.ports.observations import Observed
 
 _STATUSES = frozenset({ANSWERED, *MISSING_REASONS})
 _LINK = re.compile(rb"1[0-9a-f]{128}")
@@ -83,6 +84,14 @@ class _Taken(Struct, array_like=True, frozen=True, tag=1):
     overrun: int
 
 
+class _Observed(Struct, array_like=True, frozen=True, tag=1):
+    position: int
+    arrived: int
+    read: int
+    invalid: int
+    overrun: int
+
+
 class _Folded(Struct, array_like=True, frozen=True, tag=1):
     version: int
     state: bytes
@@ -131,6 +140,7 @@ class MsgpackCodec:
         self._head, self._open = _reader(_Head, "head"), _reader(_Open, "open event")
         self._outcomes, self._taken = _reader(_Outcomes, "list of outcomes"), _reader(_Taken, "state of a source")
         self._folded = _reader(_Folded, "folded statistics")
+        self._observed = _reader(_Observed, "state of a source of observations")
 
     # ------------------------------------------------------------------------------------------------------ records of the bus
     def encode_frame(self, frame: Frame) -> bytes:
@@ -212,6 +222,15 @@ class MsgpackCodec:
         """Raises RecordError when it is no state of a source."""
         wire = self._taken(value)
         return Taken(position=wire.position, arrived=wire.arrived, read=wire.read, unsampled=wire.unsampled, overrun=wire.overrun)
+
+    def encode_observed(self, observed: Observed) -> bytes:
+        """The state of a source of observations."""
+        return self._encode(_Observed(observed.position, observed.arrived, observed.read, observed.invalid, observed.overrun))
+
+    def decode_observed(self, value: bytes) -> Observed:
+        """Raises RecordError when it is no state of a source of observations."""
+        wire = self._observed(value)
+        return Observed(position=wire.position, arrived=wire.arrived, read=wire.read, invalid=wire.invalid, overrun=wire.overrun)
 
     def encode_folded(self, folded: Folded) -> bytes:
         """Folded statistics."""

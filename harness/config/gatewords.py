@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, Wit
 from harness.config.words import (
     Duration,
     EventsWords,
+    ExposuresWords,
     HarmWords,
     LaneName,
     Limit,
@@ -16,6 +17,7 @@ from harness.config.words import (
     ModelsWords,
     Name,
     OneOrMoreWords,
+    OnlineWords,
     OutcomesWords,
     OutputWords,
     Percent,
@@ -296,6 +298,8 @@ class RolloutWords(Words):
     policies: dict[Name, PolicyWords] = Field({})
     harms: dict[Name, HarmWords] = Field({})
     outcomes: OutcomesWords | None = None
+    exposures: ExposuresWords | None = None
+    online: dict[Name, OnlineWords] = Field({})
     sample: SampleWords
     pairing: PairingWords
     gates: list[GateWords]

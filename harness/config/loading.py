@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.config import meaning, policies
+from harness.config import meaning, online, policies
 from harness.config.gates import gates
 from harness.config.gatewords import RolloutWords
 from harness.config.metrics import Scope
@@ -67,6 +67,7 @@ def _fields(parts: Parts, problems: Problems) -> dict[str, Any]:
     outcomes = meaning.outcomes(parts)
     segments = meaning.segments(parts, problems)
     meaning.topics(parts, problems)
+    online.topics(parts, problems)
     models = meaning.models(parts, problems)
     outputs = meaning.outputs(parts, problems)
     known_policies = policies.policies(parts, outputs, segments, tuple(models), problems)
@@ -85,6 +86,8 @@ def _fields(parts: Parts, problems: Problems) -> dict[str, Any]:
         "policies": dict(known_policies.usable),
         "harms": dict(harms.usable),
         "outcomes": outcomes,
+        "exposures": online.exposures(parts),
+        "online": online.measures(parts, problems),
         "sample_percent": simple["sample"].percent if simple["sample"] else None,
         "window_s": simple["pairing"].window if simple["pairing"] else None,
         "gates": gates(dict(parts.gates), scope, problems),

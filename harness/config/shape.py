@@ -18,7 +18,16 @@ from pydantic_core import ErrorDetails
 from harness.config.gatewords import GateWords, RolloutWords, StageWords
 from harness.config.messages import message, words_at
 from harness.config.problems import Problems, Steps, instead
-from harness.config.words import EventsWords, HarmWords, ModelsWords, OutcomesWords, OutputWords, PolicyWords
+from harness.config.words import (
+    EventsWords,
+    ExposuresWords,
+    HarmWords,
+    ModelsWords,
+    OnlineWords,
+    OutcomesWords,
+    OutputWords,
+    PolicyWords,
+)
 
 T = TypeVar("T")
 REQUIRED = tuple(name for name, info in RolloutWords.model_fields.items() if info.is_required())
@@ -45,6 +54,8 @@ class Parts:
     policies: Mapping[str, PolicyWords]
     harms: Mapping[str, HarmWords]
     outcomes: OutcomesWords | None
+    exposures: ExposuresWords | None
+    online: Mapping[str, OnlineWords]
     gates: Mapping[int, GateWords]
     stages: Mapping[int, StageWords]
     simple: Mapping[str, Any] = field(default_factory=dict)
@@ -91,6 +102,8 @@ def parts_of(value: object, problems: Problems) -> Parts:
         policies=got.get("policies") or {},
         harms=got.get("harms") or {},
         outcomes=got.get("outcomes"),
+        exposures=got.get("exposures"),
+        online=got.get("online") or {},
         gates=got["gates"],
         stages=got["stages"],
         simple={name: got.get(name) for name in ("rollout", "sample", "pairing", "alpha", "looks", "detect", "keep", "expires")},

@@ -174,6 +174,27 @@ class OutcomesWords(Words):
     revised: Literal["last"] = "last"
 
 
+class ExposuresWords(Words):
+    """Where production says which arm served a unit; pointers lead into the record's data."""
+
+    topic: Topic
+    unit: Place
+    arm: Pointer = Field(description="incumbent or challenger")
+    percent: Pointer | None = Field(None, description="the challenger's share when the unit was assigned; without it that of the stage")
+
+
+class OnlineWords(Words):
+    """What happens to a unit within a time from its exposure."""
+
+    topic: Topic
+    unit: Place
+    type: Literal["binary", "count", "mean", "ratio"]
+    window: LongerThanZero = Field(description="what comes later than this after the exposure does not count")
+    better: Literal["lower", "higher"]
+    value: Pointer | None = None
+    of: Pointer | None = None
+
+
 # ------------------------------------------------------------------------------------------------------- models and outputs
 class ModelWords(Words):
     """A model and how it is called."""

@@ -64,7 +64,7 @@ def timestamp(time: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + (f".{rest:06d}Z" if rest else "Z")
 
 
-def _attributes_problem(document: Any) -> str | None:
+def attributes_problem(document: Any) -> str | None:
     """Why this is no CloudEvent; None if it is one. Its times are looked at elsewhere."""
     if not isinstance(document, dict):
         return f"expected a JSON object, got {type(document).__name__}"
@@ -77,7 +77,7 @@ def _attributes_problem(document: Any) -> str | None:
     return None
 
 
-def _time(document: dict[str, Any], name: str) -> int | str | None:
+def stated_time(document: dict[str, Any], name: str) -> int | str | None:
     """The time in an attribute, None if it is not there, or what is wrong with it."""
     if name not in document:
         return None
@@ -85,7 +85,7 @@ def _time(document: dict[str, Any], name: str) -> int | str | None:
     return f"{name}: expected an RFC 3339 text" if found is None else found
 
 
-def _field_reader(field: str) -> Callable[[dict[str, Any]], Any]:
+def field_reader(field: str) -> Callable[[dict[str, Any]], Any]:
     """Finds a field of an event: an attribute, or a pointer into its data."""
     if not field.startswith("/"):
         return lambda document: document.get(field, MISSING)
@@ -95,10 +95,10 @@ def _field_reader(field: str) -> Callable[[dict[str, Any]], Any]:
 
 def _segment_reader(segment: Segment) -> Callable[[dict[str, Any]], str]:
     """Reads one segment's value of an event."""
-    find = _field_reader(segment.field or "")
+    find = field_reader(segment.field or "")
 
     def read(document: dict[str, Any]) -> str:
-        found = _word(find(document))
+        found = word_of(find(document))
         if found is None:
             return segment.missing
         if segment.values:
@@ -115,7 +115,7 @@ class Reader:
         self.rollout, self.hasher = rollout, hasher
         self._recorded = recorded_decisions(rollout)
         self._segments = tuple(_segment_reader(segment) for segment in rollout.event_segments)
-        self._find_unit = _field_reader(rollout.events.unit)
+        self._find_unit = field_reader(rollout.events.unit)
 
     # ------------------------------------------------------------------------------------------------------------------ events
     def event(self, document: Any, *, position: int, payload: bytes) -> tuple[Event | Invalid, str, int | None]:
@@ -123,11 +123,11 @@ class Reader:
 
         The stated time is the extension `recordedtime`, else `time`, None when there is neither.
         """
-        problem = _attributes_problem(document)
+        problem = attributes_problem(document)
         if problem is not None:
             return Invalid(position=position, reason=problem), "", None
-        happened = _time(document, "time")
-        recorded = _time(document, "recordedtime") if "recordedtime" in document else None
+        happened = stated_time(document, "time")
+        recorded = stated_time(document, "recordedtime") if "recordedtime" in document else None
         if isinstance(happened, str) or isinstance(recorded, str):
             wrong = happened if isinstance(happened, str) else str(recorded)
             return Invalid(position=position, reason=wrong), "", None
@@ -140,17 +140,17 @@ class Reader:
 
     def _unit(self, document: dict[str, Any]) -> str:
         """The unit of an event; one that names none is a unit of its own."""
-        found = _word(self._find_unit(document))
+        found = word_of(self._find_unit(document))
         return found if found is not None else f"event {document['source']} {document['id']}"
 
     # ---------------------------------------------------------------------------------------------------------------- outcomes
     def outcome(self, document: Any, *, position: int, time: int) -> Outcome | InvalidOutcome:
         """One decoded outcome; `time` is the bus's, for one that states none. One before 1970 is a time that nobody set: 0."""
         spec = self.rollout.outcomes
-        problem = _attributes_problem(document)
+        problem = attributes_problem(document)
         if problem is not None or spec is None:
             return InvalidOutcome(position=position, reason=problem or "this rollout has no outcomes")
-        stated = _time(document, "time")
+        stated = stated_time(document, "time")
         if isinstance(stated, str):
             return InvalidOutcome(position=position, reason=stated)
         data = document.get("data")
@@ -192,7 +192,7 @@ def watermark(document: Any) -> int | None:
     return None
 
 
-def _word(value: Any) -> str | None:
+def word_of(value: Any) -> str | None:
     """A value of a field as a word: text as it is, numbers and booleans as JSON writes them, nothing else."""
     if isinstance(value, str):
         return value or None
@@ -203,7 +203,7 @@ def _word(value: Any) -> str | None:
 
 def _decision(value: Any) -> str | None:
     """What production recorded as its decision: a word; of a text that is none only the beginning, which is still no other word."""
-    word = _word(value)
+    word = word_of(value)
     return word if word is None else word[:LONGEST_LABEL]
 
 

@@ -163,6 +163,36 @@ class Outcomes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exposures:
+    """Where production says which arm served a unit. Pointers lead into the record's data.
+
+    arm: "incumbent" or "challenger". percent: the challenger's share when the unit was assigned; None: that of the stage.
+    """
+
+    topic: str
+    unit: str
+    arm: str
+    percent: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """What happened later to a unit that an arm served, summed over `window_s` from its exposure.
+
+    type: binary (whether any record came), count (how many), mean (sum of `value`), ratio (sum of `value` over sum of `of`).
+    """
+
+    name: str
+    topic: str
+    unit: str
+    type: Literal["binary", "count", "mean", "ratio"]
+    window_s: float
+    better: Literal["lower", "higher"]
+    value: str | None = None
+    of: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """One step of the rollout's way: shadow, canary at a percent, or promote with its bake time.
 
@@ -224,6 +254,8 @@ class Rollout:
     detect: Detect = field(default_factory=Detect)
     keep: Keep = field(default_factory=Keep)
     expires_s: float = 30 * 86_400.0
+    exposures: Exposures | None = None
+    online: Mapping[str, Measure] = field(default_factory=dict)
 
     @property
     def lanes(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.core.rollout import Rollout
 from harness.ports.bus import Bus, Partition
@@ -11,11 +11,15 @@ from harness.ports.bus import Bus, Partition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
-    """The partitions of one rollout. sources: "events/0" or "outcomes/0" -> its partition; shards: fixed when the rollout is created."""
+    """The partitions of one rollout. sources: "events/0" or "outcomes/0" -> its partition; shards: fixed when the rollout is created.
+
+    observed: "exposures/0", or the name of a measure as in "appeals/0" -> its partition; empty without exposures.
+    """
 
     rollout: str
     shards: int
     sources: Mapping[str, Partition]
+    observed: Mapping[str, Partition] = field(default_factory=dict)
 
     def mirror(self, shard: int) -> Partition:
         """Where the router writes, and lanes and joiner read."""
@@ -39,4 +43,7 @@ def create(rollout: Rollout, shards: int, bus: Bus) -> Topology:
         sources |= {f"outcomes/{n}": Partition(topic, n) for n in range(bus.ensure(topic))}
     bus.ensure(f"{rollout.name}.mirror", shards)
     bus.ensure(f"{rollout.name}.predictions", shards)
-    return Topology(rollout=rollout.name, shards=shards, sources=sources)
+    topics = {"exposures": rollout.exposures.topic} if rollout.exposures else {}
+    topics |= {name: measure.topic for name, measure in rollout.online.items()}
+    observed = {f"{name}/{n}": Partition(topic, n) for name, topic in topics.items() for n in range(bus.ensure(topic))}
+    return Topology(rollout=rollout.name, shards=shards, sources=sources, observed=observed)

@@ -8,9 +8,14 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from harness.core.errors import HeadMoved, Overrun, UsageError
 from harness.core.events import Outcome
+from harness.core.observations import Observation
 from harness.core.pairing import Effects, Head, Known, Open, Snapshot
 from harness.core.table import RowLayout
 from harness.ports.bus import BEFORE_ALL, Partition, Record
@@ -18,6 +23,7 @@ from harness.ports.clock import Clock, SystemClock
 from harness.ports.intake import Taken
 from harness.ports.journal import ROOT, Link
 from harness.ports.ledger import Folded, Published
+from harness.ports.observations import ROW, Observed
 from harness.ports.presence import Seen, State
 
 
@@ -201,6 +207,34 @@ class MemoryIntake:
         if self.load(source) != after:
             raise HeadMoved(f"{source}: the stored state is not that of position {after.position}")
         self._taken[source] = taken
+
+
+class MemoryObservationLog:
+    """`ports.observations.ObservationLog` in lists."""
+
+    def __init__(self) -> None:
+        self._observed: dict[str, Observed] = {}
+        self._rows: dict[str, list[tuple[int, int, float, float]]] = {}
+        self._keys: set[tuple[str, bytes]] = set()
+
+    def load(self, source: str) -> Observed:
+        """The state of a source."""
+        return self._observed.get(source, Observed())
+
+    def append(self, source: str, observations: Sequence[Observation], observed: Observed, *, after: Observed) -> None:
+        """Adds the rows whose key is new, and replaces the state."""
+        if self.load(source) != after:
+            raise HeadMoved(f"{source}: the stored state is not that of position {after.position}")
+        for row in observations:
+            if (source, row.key) not in self._keys:
+                self._keys.add((source, row.key))
+                self._rows.setdefault(source, []).append(row[1:])
+        self._observed[source] = observed
+
+    def rows(self, source: str, start: int) -> tuple[NDArray[Any], int]:
+        """Rows from `start` on."""
+        rows = self._rows.get(source, [])
+        return np.array(rows[start:], ROW), len(rows)
 
 
 class MemoryLedger:

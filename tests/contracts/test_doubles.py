@@ -10,6 +10,7 @@ from harness.testing.contracts import (
     IntakeContract,
     JournalContract,
     LedgerContract,
+    ObservationLogContract,
     PairLogContract,
     PresenceContract,
     TrimmingBusContract,
@@ -60,3 +61,9 @@ class TestMemoryPresence(PresenceContract):
     @pytest.fixture
     def presence(self):
         return doubles.MemoryPresence()
+
+
+class TestMemoryObservationLog(ObservationLogContract):
+    @pytest.fixture
+    def observations(self):
+        return doubles.MemoryObservationLog()

@@ -9,6 +9,7 @@ from harness.adapters.redis.directory import RedisDirectory
 from harness.adapters.redis.intake import RedisIntake
 from harness.adapters.redis.journal import RedisJournal
 from harness.adapters.redis.ledger import RedisLedger
+from harness.adapters.redis.observations import RedisObservationLog
 from harness.adapters.redis.pairlog import RedisPairLog
 from harness.adapters.redis.presence import RedisPresence
 from harness.testing.contracts import (
@@ -16,6 +17,7 @@ from harness.testing.contracts import (
     IntakeContract,
     JournalContract,
     LedgerContract,
+    ObservationLogContract,
     PairLogContract,
     PresenceContract,
     TrimmingBusContract,
@@ -68,3 +70,9 @@ class TestRedisPresence(PresenceContract):
     @pytest.fixture
     def presence(self, redis_url):
         return RedisPresence(redis_url, "sample")
+
+
+class TestRedisObservationLog(ObservationLogContract):
+    @pytest.fixture
+    def observations(self, redis_url):
+        return RedisObservationLog(redis_url, "sample", keep_s=3_600.0)

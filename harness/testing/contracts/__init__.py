@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.testing.contracts.bus import BusContract, TrimmingBusContract
 from harness.testing.contracts.pairlog import PairLogContract
 from harness.testing.contracts.presence import PresenceContract
-from harness.testing.contracts.records import DirectoryContract, IntakeContract, JournalContract, LedgerContract
+from harness.testing.contracts.records import DirectoryContract, IntakeContract, JournalContract, LedgerContract, ObservationLogContract
 
 __all__ = [
     "BusContract",
@@ -13,6 +13,7 @@ __all__ = [
     "IntakeContract",
     "JournalContract",
     "LedgerContract",
+    "ObservationLogContract",
     "PairLogContract",
     "PresenceContract",
     "TrimmingBusContract",

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from hashlib import sha256
 
 import pytest
 
 from harness.core.errors import HeadMoved
+from harness.core.observations import Observation
 from harness.ports.directory import Directory
 from harness.ports.intake import Intake, Taken
 from harness.ports.journal import ROOT, Journal
 from harness.ports.ledger import Folded, Ledger, Published
+from harness.ports.observations import ObservationLog, Observed
 
 
 class IntakeContract:
@@ -39,6 +42,45 @@ class IntakeContract:
         assert intake.load("events/0") == first
         intake.save("events/0", Taken(position=9, read=10), after=first)
         assert intake.load("events/0").position == 9
+
+
+class ObservationLogContract:
+    """Override `observations`: an empty one."""
+
+    @pytest.fixture
+    def observations(self) -> ObservationLog:
+        """An empty log of observations."""
+        raise NotImplementedError
+
+    def test_rows_and_position_are_one_and_come_back_in_order(self, observations: ObservationLog) -> None:
+        """A restart reads on where the rows end; who read before reads only what is new."""
+        rows = [Observation(bytes([n]) * 14, (1 << 64) - 1 - n, 1_700_000_000_000_000 + n, n / 3.0, math.nan) for n in range(5)]
+        first, second = Observed(position=7, arrived=3, read=4, invalid=1, overrun=2), Observed(position=9, read=6)
+        assert (observations.load("exposures/0"), len(observations.rows("exposures/0", 0)[0])) == (Observed(), 0)
+        observations.append("exposures/0", rows[:3], first, after=Observed())
+        got, cursor = observations.rows("exposures/0", 0)
+        observations.append("exposures/0", rows[3:], second, after=first)
+        later, end = observations.rows("exposures/0", cursor)
+        assert [tuple(row)[:3] for row in (*got.tolist(), *later.tolist())] == [row[1:4] for row in rows]
+        assert math.isnan(later["of"][0])
+        assert (observations.load("exposures/0"), len(observations.rows("exposures/0", end)[0])) == (second, 0)
+        assert len(observations.rows("appeals/0", 0)[0]) == 0
+
+    def test_a_second_copy_adds_no_row(self, observations: ObservationLog) -> None:
+        """A producer that sends a record again, in the same batch or a later one, counts nobody's appeal twice."""
+        one, two = (Observation(bytes([n]) * 14, n, n, 1.0, 1.0) for n in (1, 2))
+        observations.append("appeals/0", [one, one], Observed(position=1), after=Observed())
+        observations.append("appeals/0", [one, two], Observed(position=3), after=Observed(position=1))
+        assert observations.rows("appeals/0", 0)[0]["unit"].tolist() == [1, 2]
+
+    def test_a_second_worker_is_refused_whole(self, observations: ObservationLog) -> None:
+        """A worker that was thought dead adds no row and forgets no key."""
+        one, two = (Observation(bytes([n]) * 14, n, n, 1.0, 1.0) for n in (1, 2))
+        observations.append("appeals/0", [one], Observed(position=1), after=Observed())
+        with pytest.raises(HeadMoved):
+            observations.append("appeals/0", [two], Observed(position=5), after=Observed())
+        observations.append("appeals/0", [two], Observed(position=2), after=Observed(position=1))
+        assert observations.rows("appeals/0", 0)[0]["unit"].tolist() == [1, 2]
 
 
 class LedgerContract:

@@ -1,0 +1,60 @@
+"""What was observed of a canary in Redis: a state, a list of packed rows and the keys seen for each source, changed by one script."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from math import ceil
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.adapters.codec import MsgpackCodec
+from harness.adapters.redis.connection import address_of, connect, script, translated
+from harness.core.errors import HeadMoved
+from harness.core.observations import Observation
+from harness.core.routing import KEY_BYTES
+from harness.ports.observations import ROW, Observed
+
+DEDUP_S = 7 * 86_400.0
+_ROW = struct.Struct("<Qqdd")
+
+
+class RedisObservationLog:
+    """`ports.observations.ObservationLog` in Redis. A source that is silent for `keep_s` is forgotten; a key is known for a week."""
+
+    def __init__(self, url: str, rollout: str, *, keep_s: float) -> None:
+        self._where, self._codec = address_of(url), MsgpackCodec()
+        self._client: Any = connect(url)
+        self._prefix, self._keep_ms = f"shadow:{{{rollout}}}:obs:", ceil(keep_s * 1_000)
+        self._append = self._client.register_script(script("observe.lua"))
+
+    def load(self, source: str) -> Observed:
+        """The state of a source; `Observed()` before the first append."""
+        with translated(self._where):
+            value = self._client.get(self._prefix + source)
+        return self._codec.decode_observed(value) if value else Observed()
+
+    def append(self, source: str, observations: Sequence[Observation], observed: Observed, *, after: Observed) -> None:
+        """Adds the new rows and replaces the state in one script."""
+        expected = b"" if after == Observed() else self._codec.encode_observed(after)
+        rows = b"".join(_ROW.pack(*row[1:]) for row in observations)
+        keys = b"".join(row.key for row in observations)
+        args: list[int | bytes] = [
+            expected, self._codec.encode_observed(observed), self._keep_ms, ceil(DEDUP_S * 1_000), KEY_BYTES, keys, _ROW.size, rows,
+        ]  # fmt: skip
+        with translated(self._where):
+            done = self._append([self._prefix + source, f"{self._prefix}{source}:rows", f"{self._prefix}{source}:key:"], args)
+        if not done:
+            raise HeadMoved(f"{self._where} {source}: the stored state is not that of position {after.position}; another observer wrote")
+
+    def rows(self, source: str, start: int) -> tuple[NDArray[Any], int]:
+        """Rows from chunk `start` on, and the number of the chunk after them."""
+        with translated(self._where):
+            chunks = self._client.lrange(f"{self._prefix}{source}:rows", start, -1)
+        return np.frombuffer(b"".join(chunks), ROW), start + len(chunks)
+
+    def close(self) -> None:
+        """Lets go of all connections."""
+        self._client.close()

@@ -1,0 +1,83 @@
+"""What production reports of a canary: which arm served a unit (an exposure), and what happened to it later (a measurement).
+
+Both are structured CloudEvents. Nothing of a record is kept but its keyed hashes, its time and its numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from harness.core.outputs import finite
+from harness.core.outputs import pointer as resolve
+from harness.core.reading import attributes_problem, field_reader, stated_time, word_of
+from harness.core.rollout import Exposures, Measure, Rollout
+from harness.core.routing import Hasher
+
+ARMS = ("incumbent", "challenger")
+
+
+class Observation(NamedTuple):
+    """One exposure (value 0: incumbent, 1: challenger; of: the challenger's percent, NaN where it is not said) or one measurement (value,
+    and of for a ratio). key: 14 bytes that tell a second copy. arrived: microseconds, rising along a source."""
+
+    key: bytes
+    unit: int
+    arrived: int
+    value: float
+    of: float
+
+
+class ObservationReader:
+    """Decoded records of one source to observations. source: "exposures" or the name of a measure."""
+
+    def __init__(self, rollout: Rollout, hasher: Hasher, source: str) -> None:
+        spec: Exposures | Measure | None = rollout.exposures if source == "exposures" else rollout.online[source]
+        if spec is None:
+            raise ValueError("this rollout reads no exposures")
+        self._hasher = hasher
+        self._unit: Callable[[Any], object] = field_reader(spec.unit)
+        self._numbers = self._of_exposure(spec) if isinstance(spec, Exposures) else self._of_measure(spec)
+
+    def read(self, document: Any) -> Observation | str:
+        """The observation with the time it states as `arrived` (-1: none), or why the record is none; never repeats what it says."""
+        problem = attributes_problem(document)
+        if problem is not None:
+            return problem
+        happened, recorded = stated_time(document, "time"), stated_time(document, "recordedtime")
+        stated = happened if recorded is None else recorded
+        if isinstance(happened, str) or isinstance(stated, str):
+            return happened if isinstance(happened, str) else str(stated)
+        unit = word_of(self._unit(document))
+        if unit is None:
+            return "it names no unit"
+        numbers = self._numbers(document.get("data"))
+        if isinstance(numbers, str):
+            return numbers
+        key = self._hasher.key(document["source"], document["id"])
+        return Observation(key, self._hasher.unit(unit), -1 if stated is None else stated, *numbers)
+
+    def _of_exposure(self, spec: Exposures) -> Callable[[Any], tuple[float, float] | str]:
+        def numbers(data: Any) -> tuple[float, float] | str:
+            arm = resolve(data, spec.arm)
+            if arm not in ARMS:
+                return f"{spec.arm}: expected incumbent or challenger"
+            percent = math.nan if spec.percent is None else finite(resolve(data, spec.percent))
+            if percent is None or not (math.isnan(percent) or 0.0 <= percent <= 100.0):
+                return f"{spec.percent}: expected a percent from 0 to 100"
+            return float(ARMS.index(arm)), percent
+
+        return numbers
+
+    def _of_measure(self, spec: Measure) -> Callable[[Any], tuple[float, float] | str]:
+        def numbers(data: Any) -> tuple[float, float] | str:
+            found = []
+            for pointer in (spec.value, spec.of):
+                number = 1.0 if pointer is None else finite(resolve(data, pointer))
+                if number is None:
+                    return f"{pointer}: expected a finite number"
+                found.append(number)
+            return found[0], found[1]
+
+        return numbers
