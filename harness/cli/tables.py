@@ -12,12 +12,14 @@ from harness.adapters import parquet
 from harness.cli import comparison, planning, printing
 from harness.commands import analyze as analyzing
 from harness.commands import compare as comparing
+from harness.commands.companions import with_companions
 from harness.commands.plan import plan as forecasts
 from harness.core.errors import UsageError
 from harness.core.reading import microseconds
 from harness.core.rollout import Rollout
 from harness.core.verdicts import EXIT_CODES
 from harness.pages import terminal
+from harness.pages.companions import companion_table, companion_views
 from harness.pages.report import render
 from harness.pages.sentence import sentence
 from harness.wiring import code_version
@@ -39,13 +41,16 @@ def analyze(
         raise UsageError(f"--until {until}: expected an RFC 3339 time, as in 2026-03-16T00:00:00Z")
     table = analyzing.table_of(rollout, _read(rollout, pairs), source=str(pairs))
     found = analyzing.analyze(rollout, table, until=stop)
+    known, look = analyzing.known_at(rollout, table, stop) if stop is not None else table, analyzing.last_look(rollout, stop)
     if json:
-        printing.json_document(found)
+        printing.json_document(with_companions(rollout, found, known, look=look))
     else:
         if all(f"{name}.{lane}" in table.columns for name in rollout.policies for lane in rollout.lanes):
             printing.out.print(sentence(rollout, {**found, "stage": rollout.stages[0].kind}, table).plain, markup=False)
             printing.out.print()
         printing.out.print(terminal.gate_table(rollout, found))
+        printing.out.print()
+        printing.out.print(companion_table(companion_views(rollout, found, known, look=look)))
         printing.out.print()
         for reason in found["reasons"]:
             printing.out.print(f"  - {reason}", markup=False)

@@ -239,6 +239,12 @@ def known_at(rollout: Rollout, table: PairTable, until: int) -> PairTable:
     return PairTable(columns, table.words).take(table["arrived"] <= until)
 
 
+def last_look(rollout: Rollout, until: int | None) -> int | None:
+    """The last look of a fold up to `until`, microseconds; None where record time runs on until every wait is over."""
+    grid = int(rollout.looks_s * 1e6)
+    return None if until is None else until // grid * grid
+
+
 def analyze(rollout: Rollout, table: PairTable, *, until: int | None = None) -> dict[str, Any]:
     """The verdict that the gates give over a pair table: rows as in verdict.json, the word, and its reasons.
 

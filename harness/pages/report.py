@@ -18,9 +18,11 @@ from analysis.figures.decisions import DecisionMatrix, decision_matrix
 from analysis.figures.gates import GateIntervals, GateRow, gate_intervals
 from analysis.figures.harms import SegmentEffect, SegmentEffects, segment_effects
 from analysis.types import Metric, PairTable
+from harness.core.reading import microseconds
 from harness.core.rollout import Line, Policy, Rollout
 from harness.pages import svg
 from harness.pages.accounts import accounts
+from harness.pages.companions import HEADS, companion_views
 from harness.pages.numbers import Scale, count, per_thousand, scale_of
 from harness.pages.sentence import is_class, sentence
 from harness.pages.words import (
@@ -65,6 +67,8 @@ def render(rollout: Rollout, verdict: Mapping[str, Any], table: PairTable) -> st
             first=pictures[0] if pictures else None,
             others=pictures[1:],
             gates=[_gate_view(rollout, figure) for figure in gates],
+            heads=HEADS,
+            companions=companion_views(rollout, verdict, table, look=microseconds(verdict["as_of"]) if verdict["as_of"] else None),
             harms=_harm_views(rollout, table, said.lead.metric if said.lead else None),
             matrices=[_matrix_view(matrix) for matrix in matrices if matrix.pairs],
             accounts=accounts(verdict),

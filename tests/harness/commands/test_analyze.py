@@ -119,7 +119,7 @@ def test_the_numbers_are_those_of_the_replay(replayed):
     done = shadow("analyze", "rollout.yaml", "--pairs", "out/pairs.parquet", "--json", folder=replayed)
     said, expected = json.loads(done.stdout), verdict(replayed)
     assert done.returncode == {"promote": 0, "hold": 3, "rollback": 4}[expected["verdict"]]
-    assert said["gates"] == expected["gates"]
+    assert [{key: value for key, value in row.items() if key != "companion"} for row in said["gates"]] == expected["gates"]
     assert (said["verdict"], said["reasons"], said["flips"]) == (expected["verdict"], expected["reasons"], expected["flips"])
     assert len([row for row in said["gates"] if row["segment"]]) >= 12
     assert done.stderr == ""
@@ -128,8 +128,9 @@ def test_the_numbers_are_those_of_the_replay(replayed):
 def test_a_moment_to_stop_at_gives_what_was_known_then(replayed):
     """An auditor asks what the numbers were that day: later events, later labels and labels that had not matured did not count."""
     done = shadow("analyze", "rollout.yaml", "--pairs", "out/pairs.parquet", "--until", "2026-03-03T12:00:00Z", "--json", folder=replayed)
-    assert json.loads(done.stdout)["gates"] == verdict(replayed, "half")["gates"]
-    assert json.loads(done.stdout)["gates"] != verdict(replayed)["gates"]
+    gates = [{key: value for key, value in row.items() if key != "companion"} for row in json.loads(done.stdout)["gates"]]
+    assert gates == verdict(replayed, "half")["gates"]
+    assert gates != verdict(replayed)["gates"]
 
 
 def test_people_read_the_sentence_the_table_and_the_verdict(replayed):
@@ -258,3 +259,40 @@ def test_a_table_of_another_rollout_is_named(replayed, tmp_path):
     pq.write_table(table.replace_schema_metadata({"shadow.rollout": "spam-v7"}), tmp_path / "other.parquet")
     done = shadow("analyze", "rollout.yaml", "--pairs", tmp_path / "other.parquet", folder=replayed)
     assert "the table of the rollout spam-v7, analyzed with the gates of age-tables" in done.stderr
+
+
+# ------------------------------------------------------------------------------------------------------- fixed-sample companions
+def companions(replayed: Path, *words: str) -> list[dict[str, Any]]:
+    done = shadow("analyze", "rollout.yaml", "--pairs", "out/pairs.parquet", "--json", *words, folder=replayed)
+    return json.loads(done.stdout)["gates"]
+
+
+@pytest.mark.parametrize("until", [(), ("--until", "2026-03-03T12:00:00Z")])
+def test_a_companion_counts_the_events_of_its_row(replayed, until):
+    """The fixed-sample numbers must speak of the same evidence as the row beside them: same segment, same labels, same moment."""
+    rows = companions(replayed, *until)
+    assert len(rows) > 12
+    for row in rows:
+        assert row["companion"]["n_events"] == row["n_events"], row["name"]
+        if row["name"] != "fast":  # a latency's companion is the share over the limit, not a quantile
+            assert row["companion"]["estimate"] == (None if row["estimate_events"] is None else pytest.approx(row["estimate_events"]))
+
+
+def test_every_companion_has_the_same_keys(replayed):
+    """A reader's script must not guess which keys are there."""
+    rows = companions(replayed)
+    assert {tuple(row["companion"]) for row in rows} == {tuple(rows[0]["companion"])}
+    by_name = {row["name"]: row["companion"] for row in rows if row["segment"] is None}
+    assert by_name["answers"]["gained"] is None and by_name["minors"]["mcnemar_exact"] is not None
+    assert all("descriptive" in row["companion"]["method"] for row in rows)
+
+
+def test_people_see_companions_in_a_table_of_their_own_and_on_the_page(replayed):
+    """Named as descriptive, so that nobody takes them for the gates' results."""
+    done = shadow("analyze", "rollout.yaml", "--pairs", "out/pairs.parquet", folder=replayed)
+    assert "descriptive: one look, every event, clustered by unit; gates are not decided on it" in done.stdout
+    page = (replayed / "out" / "report.html").read_text()
+    words = "What one fixed-sample test would say of the same numbers"
+    assert words in page
+    gained = {row["name"]: row["companion"] for row in companions(replayed) if row["segment"] is None}["minors"]
+    assert f"{gained['gained']}, {gained['lost']}</td>" in page[page.index(words) :]
