@@ -23,6 +23,7 @@ _WORDS: dict[type[Words], tuple[str, ...]] = {
     words.ErrorsMetric: ("below",),
     words.LatencyMetric: ("below",),
     words.DifferenceMetric: ("below", "above", "within"),
+    words.OnlineMetric: ("worse_by_at_most", "better_by_more_than", "within"),
     words.PrecisionMetric: _OF_RATE,  # the two models decide `true` of different events: there are no pairs to compare
 }
 _MEANING = {
@@ -106,7 +107,7 @@ def _bound(gate: words.GateWords, metric: Metric | None) -> float | None:
     """The largest value that the gate's number can have; None when nobody knows."""
     if isinstance(gate.metric, words.LatencyMetric):
         return None
-    if isinstance(gate.metric, (words.LossMetric, words.DifferenceMetric, words.CostMetric)):
+    if isinstance(gate.metric, (words.LossMetric, words.DifferenceMetric, words.CostMetric, words.OnlineMetric)):
         return metric.bound if metric is not None else None
     return 1.0
 
@@ -114,6 +115,7 @@ def _bound(gate: words.GateWords, metric: Metric | None) -> float | None:
 def _scale(gate: words.GateWords) -> str:
     scales: dict[type[Words], str] = {
         words.LossMetric: "in the loss's unit", words.DifferenceMetric: "in the output's unit", words.CostMetric: "in the costs' unit",
+        words.OnlineMetric: "in the measure's unit",
     }  # fmt: skip
     return scales.get(type(gate.metric), "as a rate")
 
@@ -208,6 +210,9 @@ def _unit(word: str, gate: words.GateWords, metric: Metric | None, path: Steps, 
         if gate.unit_window is not None:
             problems.add((*path, "unit_window"), "is for unit: ever and unit: mean; the first event of a unit needs no window")
         return
+    if isinstance(gate.metric, words.OnlineMetric):
+        problems.add((*path, "unit"), f"got {gate.unit}; an online metric has one number a unit, over the `window` of its measure")
+        return
     if gate.unit_window is None:
         problems.absent((*path, "unit_window"), "is missing; expected how long from the first event of a unit it is watched, as in 7d")
     shares = isinstance(gate.metric, (words.LossMetric, words.DifferenceMetric, words.CostMetric, words.ExcessDisagreementMetric))
@@ -224,7 +229,8 @@ def _method(word: str, gate: words.GateWords, metric: Metric | None, path: Steps
     """Whether the method takes what the gate counts."""
     if gate.method == "mixture":
         return
-    share = not isinstance(gate.metric, (words.LatencyMetric, words.DifferenceMetric, words.CostMetric, words.ExcessDisagreementMetric))
+    others = (words.LatencyMetric, words.DifferenceMetric, words.CostMetric, words.ExcessDisagreementMetric, words.OnlineMetric)
+    share = not isinstance(gate.metric, others)
     numbers = isinstance(gate.metric, words.LossMetric) and gate.metric.loss != "zero_one"
     if not share or numbers or word not in _OF_RATE or gate.unit == "mean":
         problems.add((*path, "method"), f"got {gate.method}, which is for the share of one model below or above a limit; expected mixture")
@@ -235,6 +241,9 @@ def _method(word: str, gate: words.GateWords, metric: Metric | None, path: Steps
 def _each(gate: words.GateWords, metric: Metric | None, path: Steps, scope: Scope, problems: Problems) -> tuple[tuple[str, ...], ...]:
     """What the gate is split by, names checked."""
     where, found = (*path, "each"), [tuple(item) for item in gate.each or ()]
+    if found and isinstance(gate.metric, words.OnlineMetric):
+        problems.add(where, "is for gates on pairs; exposures carry no segments")
+        return ()
     for number, item in enumerate(found):
         for name in item:
             segment = scope.segments.find(name, where, problems)

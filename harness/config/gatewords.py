@@ -130,6 +130,12 @@ class ExcessDisagreementMetric(Words):
     excess_disagreement: str
 
 
+class OnlineMetric(Words):
+    """What happens to the units of a canary, by the name it has under `online`: the challenger's arm against the incumbent's."""
+
+    online: str
+
+
 METRICS: dict[str, type[Words]] = {
     "flip": FlipMetric,
     "harm": HarmMetric,
@@ -146,8 +152,9 @@ METRICS: dict[str, type[Words]] = {
     "cost": CostMetric,
     "disagreement": DisagreementMetric,
     "excess_disagreement": ExcessDisagreementMetric,
+    "online": OnlineMetric,
 }
-NOT_YET_METRICS = frozenset({"online", "sample_ratio"})
+NOT_YET_METRICS = frozenset({"sample_ratio"})
 
 
 def _metric_kind(value: object) -> str | None:
@@ -170,7 +177,8 @@ MetricWords = Annotated[
     | Annotated[ActionMetric, Tag("action metric")]
     | Annotated[CostMetric, Tag("cost metric")]
     | Annotated[DisagreementMetric, Tag("disagreement metric")]
-    | Annotated[ExcessDisagreementMetric, Tag("excess_disagreement metric")],
+    | Annotated[ExcessDisagreementMetric, Tag("excess_disagreement metric")]
+    | Annotated[OnlineMetric, Tag("online metric")],
     Discriminator(_metric_kind, "no_metric", "unknown metric"),
 ]
 

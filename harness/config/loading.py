@@ -73,9 +73,10 @@ def _fields(parts: Parts, problems: Problems) -> dict[str, Any]:
     known_policies = policies.policies(parts, outputs, segments, tuple(models), problems)
     harms = policies.harms(parts, known_policies, problems)
     truths = frozenset(outcomes.truth) if outcomes else frozenset() if "outcomes" not in parts.document else None
+    measures = online.measures(parts, problems)
     scope = Scope(
         outputs, known_policies, harms, segments, tuple(models), truths, least=outcomes.least if outcomes else None,
-        replica_share=models["replica"].percent / 100.0 if "replica" in models else None,
+        replica_share=models["replica"].percent / 100.0 if "replica" in models else None, measures=measures,
     )  # fmt: skip
     events = parts.events
     return {
@@ -87,7 +88,7 @@ def _fields(parts: Parts, problems: Problems) -> dict[str, Any]:
         "harms": dict(harms.usable),
         "outcomes": outcomes,
         "exposures": online.exposures(parts),
-        "online": online.measures(parts, problems),
+        "online": measures,
         "sample_percent": simple["sample"].percent if simple["sample"] else None,
         "window_s": simple["pairing"].window if simple["pairing"] else None,
         "gates": gates(dict(parts.gates), scope, problems),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.types import Metric
 from harness.config import gatewords as words
 from harness.config.problems import Known, Problems, Steps, listed, shown
-from harness.core.rollout import Harm, Output, Policy, Segment
+from harness.core.rollout import Harm, Measure, Output, Policy, Segment
 
 _QUANTILE = re.compile(r"p([0-9]{1,2}(?:\.[0-9]{1,4})?)\Z")
 _LOG_LOSS_BOUND = 20.0
@@ -18,7 +19,8 @@ _LOG_LOSS_BOUND = 20.0
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What a gate may speak of. truths: names of the outcome's truths, None when that is broken. least: the least propensity of a label,
-    None where none is declared. replica_share: of the events that the replica is asked about, None without a replica."""
+    None where none is declared. replica_share: of the events that the replica is asked about, None without a replica. measures: what is
+    measured online."""
 
     outputs: Known[Output]
     policies: Known[Policy]
@@ -28,6 +30,7 @@ class Scope:
     truths: frozenset[str] | None
     least: float | None = None
     replica_share: float | None = None
+    measures: Mapping[str, Measure] = field(default_factory=dict)
 
 
 def metric_of(metric: Any, path: Steps, scope: Scope, problems: Problems) -> Metric | None:
@@ -67,6 +70,8 @@ def metric_of(metric: Any, path: Steps, scope: Scope, problems: Problems) -> Met
             return _disagreement(metric, path, scope, problems)
         case words.ExcessDisagreementMetric():
             return _excess(metric, path, scope, problems)
+        case words.OnlineMetric():
+            return _online(metric, path, scope, problems)
     problems.add(path, "unknown metric")
     return None
 
@@ -181,6 +186,18 @@ def _excess(metric: words.ExcessDisagreementMetric, path: Steps, scope: Scope, p
     if policy is None or scope.replica_share is None:
         return None
     return Metric(kind="excess_disagreement", policy=policy.name, share=scope.replica_share)
+
+
+def _online(metric: words.OnlineMetric, path: Steps, scope: Scope, problems: Problems) -> Metric | None:
+    measure = scope.measures.get(metric.online)
+    if measure is None:
+        known = f"expected {listed(list(scope.measures))}" if scope.measures else "the config measures nothing under `online`"
+        problems.add((*path, "online"), f"unknown measure `{metric.online}`; {known}")
+        return None
+    return Metric(
+        kind="online", measure=measure.name, type=measure.type, window_us=int(measure.window_s * 1e6), better=measure.better,
+        bound=1.0 if measure.type == "binary" else None, absent=0.0 if measure.type == "mean" else None,
+    )  # fmt: skip
 
 
 def _span(output: Output | None, what: str, path: Steps, problems: Problems) -> float | None:

@@ -50,3 +50,18 @@ def test_a_mistake_is_named_by_its_place(
     assert found.keys() == expected.keys(), found
     for path, words in expected.items():
         assert words in found[path], found
+
+
+def test_a_gate_compares_the_arms_of_what_is_measured(put: Callable[..., Any], said: Callable[[object], dict[str, str]]) -> None:
+    """It takes everything from the measure; a name that is none, or a limit that speaks of one arm, is told where it stands."""
+    gate = {"name": "fewer appeals", "metric": {"online": "appeals"}, "worse_by_at_most": 0.02}
+    measured = ("exposures", EXPOSURES, "online", {"appeals": APPEALS})
+    found = parse(put(*measured, "gates.5", gate), source="test", folder=Path()).gates[5]
+    assert (found.metric.kind, found.metric.measure, found.metric.type, found.metric.better) == ("online", "appeals", "count", "lower")
+    assert (found.metric.window_us, found.limit, found.metric.group) == (3 * 86_400 * 1_000_000, 0.02, "online")
+    wrong = put(*measured, "gates.5", {**gate, "metric": {"online": "appeal"}})
+    assert said(wrong) == {"gates.5.metric.online": "unknown measure `appeal`; expected appeals"}
+    wrong = put(*measured, "gates.5", {"name": "few appeals", "metric": {"online": "appeals"}, "below": 0.1})
+    assert said(wrong).keys() == {"gates.5.below"}
+    wrong = put(*measured, "gates.5", {**gate, "each": ["gender"]})
+    assert said(wrong).keys() == {"gates.5.each"}
