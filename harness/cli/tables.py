@@ -20,6 +20,7 @@ from harness.core.rollout import Rollout
 from harness.core.verdicts import EXIT_CODES
 from harness.pages import terminal
 from harness.pages.companions import companion_table, companion_views
+from harness.pages.equality import equalities, equality_table
 from harness.pages.report import render
 from harness.pages.sentence import sentence
 from harness.wiring import code_version
@@ -52,6 +53,9 @@ def analyze(
         printing.out.print()
         printing.out.print(companion_table(companion_views(rollout, found, known, look=look)))
         printing.out.print()
+        if answers := equalities(rollout, known, look=look):
+            printing.out.print(equality_table(answers, rollout.alpha))
+            printing.out.print()
         for reason in found["reasons"]:
             printing.out.print(f"  - {reason}", markup=False)
         printing.out.print(f"verdict: {found['verdict']}, {found['pairs']:,} pairs of {found['rows']:,} rows of {pairs}", markup=False)

@@ -11,10 +11,12 @@ from analysis.fixed import Companion
 from analysis.types import PairTable
 from harness.core.rollout import Rollout
 from harness.pages.companions import folded
+from harness.pages.equality import document as answer_document
+from harness.pages.equality import equalities
 
 
 def with_companions(rollout: Rollout, found: Mapping[str, Any], table: PairTable, *, look: int | None) -> dict[str, Any]:
-    """The document of `analyze` with a `companion` in each row of `gates`; nothing that stands there changes.
+    """The document of `analyze` with a `companion` in each row of `gates`, and the answers of `equality`; what stands there stays.
 
     Args:
         found: What `analyze` gave for this table.
@@ -24,7 +26,8 @@ def with_companions(rollout: Rollout, found: Mapping[str, Any], table: PairTable
     named = [(row["name"], row["segment"]) for row in found["gates"]]
     companions = row_companions(rollout.gates, named, *folded(rollout, table, look))
     rows = [{**row, "companion": document(one)} for row, one in zip(found["gates"], companions, strict=True)]
-    return {**found, "gates": rows}
+    answers = [answer_document(one) for one in equalities(rollout, table, look=look)]
+    return {**found, "gates": rows, "equality": answers}
 
 
 def document(companion: Companion) -> dict[str, Any]:

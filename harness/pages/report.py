@@ -23,6 +23,8 @@ from harness.core.rollout import Line, Policy, Rollout
 from harness.pages import svg
 from harness.pages.accounts import accounts
 from harness.pages.companions import HEADS, companion_views
+from harness.pages.equality import HEADS as EQUALITY_HEADS
+from harness.pages.equality import cells, equalities
 from harness.pages.numbers import Scale, count, per_thousand, scale_of
 from harness.pages.sentence import is_class, sentence
 from harness.pages.words import (
@@ -52,7 +54,7 @@ def render(rollout: Rollout, verdict: Mapping[str, Any], table: PairTable) -> st
         verdict: The object of verdict.json.
         table: The pair table that the verdict speaks of.
     """
-    said = sentence(rollout, verdict, table)
+    said, look = sentence(rollout, verdict, table), microseconds(verdict["as_of"]) if verdict["as_of"] else None
     gates = gate_intervals(rollout.gates, verdict["gates"])
     pictures = _pictures(rollout, table, said.lead.metric if said.lead else None)
     matrices = [decision_matrix(table, name) for name in rollout.policies]
@@ -68,7 +70,9 @@ def render(rollout: Rollout, verdict: Mapping[str, Any], table: PairTable) -> st
             others=pictures[1:],
             gates=[_gate_view(rollout, figure) for figure in gates],
             heads=HEADS,
-            companions=companion_views(rollout, verdict, table, look=microseconds(verdict["as_of"]) if verdict["as_of"] else None),
+            companions=companion_views(rollout, verdict, table, look=look),
+            questions=EQUALITY_HEADS,
+            answers=[cells(one) for one in equalities(rollout, table, look=look)],
             harms=_harm_views(rollout, table, said.lead.metric if said.lead else None),
             matrices=[_matrix_view(matrix) for matrix in matrices if matrix.pairs],
             accounts=accounts(verdict),

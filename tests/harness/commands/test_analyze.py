@@ -20,6 +20,7 @@ from analysis.types import PairTable
 from harness import config
 from harness.adapters import parquet
 from harness.commands.analyze import analyze, table_of
+from harness.commands.companions import with_companions
 from harness.core.errors import UsageError
 from harness.core.rollout import Rollout
 
@@ -296,3 +297,29 @@ def test_people_see_companions_in_a_table_of_their_own_and_on_the_page(replayed)
     assert words in page
     gained = {row["name"]: row["companion"] for row in companions(replayed) if row["segment"] is None}["minors"]
     assert f"{gained['gained']}, {gained['lost']}</td>" in page[page.index(words) :]
+
+
+def test_analyze_says_whether_the_models_are_equally_accurate(replayed):
+    """For every policy with labels: of several decisions an error is what the harms name; the same counts stand on the page."""
+    done = shadow("analyze", "rollout.yaml", "--pairs", "out/pairs.parquet", "--json", folder=replayed)
+    found = {one["name"]: one for one in json.loads(done.stdout)["equality"]}
+    assert set(found) == {"over_18", "adult"}
+    assert found["over_18"]["only_challenger"] > found["over_18"]["only_other"] > 0
+    page = (replayed / "out" / "report.html").read_text()
+    cells = f"<td>{found['over_18']['only_challenger']}</td><td>{found['over_18']['only_other']}</td>"
+    assert "Are the models equally accurate" in page and cells in page
+    spoken = shadow("analyze", "rollout.yaml", "--pairs", "out/pairs.parquet", folder=replayed).stdout
+    assert "over 18: equally accurate among labelled?" in spoken
+
+
+def test_a_replica_in_the_table_answers_whether_the_challenger_is_a_copy(replayed, columns):
+    """Where models.replica was asked, its outputs stand in the table; here it answers as the challenger does."""
+    document = {**CONFIG, "models": {**CONFIG["models"], "replica": {"of": "incumbent", "percent": 100}}}
+    (replayed / "replica.yaml").write_text(yaml.safe_dump(document))
+    with_replica = config.load(replayed / "replica.yaml")
+    columns |= {"age.replica": columns["age.challenger"], "missing.replica": columns["missing.challenger"]}
+    table = read(with_replica, columns)
+    found = with_companions(with_replica, analyze(with_replica, table), table, look=None)["equality"]
+    copies = {one["name"]: one for one in found if "mere copy" in one["question"]}
+    assert {"over_18", "age"} <= set(copies) and not any(one["different"] for one in copies.values())
+    assert (copies["age"]["only_challenger"], copies["age"]["only_other"]) == (0, 0)
