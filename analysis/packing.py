@@ -45,3 +45,15 @@ def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     except (zlib.error, struct.error, ValueError, KeyError, TypeError) as error:
         raise InputError(f"evidence bytes are damaged: {error}") from error
     return found["head"], arrays
+
+
+def keep(data: bytes, prefixes: tuple[str, ...]) -> bytes:
+    """The same head with only the arrays whose names start so, as `fill` takes them. Raises InputError: these are no bytes of `pack`."""
+    head, arrays = unpack(data)
+    return pack(head, {name: array for name, array in arrays.items() if name.startswith(prefixes)})
+
+
+def fill(data: bytes, other: bytes) -> bytes:
+    """What `keep` left, with its other arrays taken from another state. Raises InputError: these are no bytes of `pack`."""
+    head, arrays = unpack(data)
+    return pack(head, unpack(other)[1] | arrays)

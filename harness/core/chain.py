@@ -1,0 +1,46 @@
+"""The chain of records outside its store: a hash anybody can recompute, and one JSON line a record.
+
+    hash = SHA-256(hash of the record before, as 64 hex digits; then the record as canonical JSON), from 64 zeros on
+
+Canonical JSON: keys sorted, no spaces, UTF-8, numbers as Python writes them (the shortest that reads back as the same double).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+from harness.core.errors import RecordError
+
+
+def link_hash(previous: str, body: bytes) -> str:
+    """The hash of a record behind the one whose hash is `previous`."""
+    return sha256(previous.encode() + body).hexdigest()
+
+
+def canonical(record: Mapping[str, Any]) -> bytes:
+    """The bytes of a record. Raises RecordError for what JSON does not have."""
+    try:
+        return json.dumps(record, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except ValueError as error:
+        raise RecordError(f"a record that is no JSON: {error}") from None
+
+
+def line(hash: str, previous: str, body: bytes) -> bytes:
+    """One line of records.jsonl, without its end."""
+    return b'{"hash":"%s","previous":"%s","record":%s}' % (hash.encode(), previous.encode(), body)
+
+
+def from_line(text: bytes) -> tuple[str, str, bytes]:
+    """(hash, previous, body) of a line, or of a CloudEvent that has one as its data; nothing of it is checked yet. Raises RecordError."""
+    try:
+        found = json.loads(text)
+        found = found["data"] if "specversion" in found else found
+        hash, previous, record = found["hash"], found["previous"], found["record"]
+    except (ValueError, KeyError, TypeError):
+        raise RecordError("expected a JSON object with hash, previous and record") from None
+    if not (isinstance(hash, str) and isinstance(previous, str) and isinstance(record, dict)):
+        raise RecordError("expected texts as hash and previous, and an object as record")
+    return hash, previous, canonical(record)

@@ -1,0 +1,183 @@
+"""What a decision rests on, sealed: the pairs of its stage, the gates folded again over them, and the dossier of the record.
+
+The numbers in a record are those of the sealed pairs, never those of a fold that nobody can repeat: when labels came between the look
+and the seal, the gates are judged on what is sealed, and `agrees` says whether that gives the same results as the verdict.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from analysis.evidence import Evidence, combine
+from analysis.packing import fill, keep
+from analysis.types import GateResult, InputError, PairTable
+from harness.core.dossier import dossier, facts
+from harness.core.errors import Overrun, RecordError, UsageError
+from harness.core.reading import microseconds
+from harness.core.rollout import Rollout
+from harness.core.sealed import Sealed, of_stage, without_ids
+from harness.core.stages import Record
+from harness.core.table import TableBuilder
+from harness.core.verdicts import row_document
+from harness.ports.archive import Archive
+from harness.ports.pairlog import PairLog
+from harness.roles.analyst import plan_of
+
+BATCH_ROWS = 32_768
+GROUPS = {"unlabelled": False, "labelled": True}
+SUMS = ("counts.", "events.", "cells.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refolded:
+    """Gates over one table at one look: their rows, and the sums that the rows are computed from, by group (base64)."""
+
+    rows: tuple[GateResult, ...]
+    sums: Mapping[str, str]
+
+
+def refold(rollout: Rollout, table: PairTable, *, as_of: int) -> Refolded:
+    """The gates of pairs and labels over the pairs of a stage up to a look (microseconds), in the order and with the looks of the
+    analyst. Gates of a canary's two arms are not among them: they are not computed from pairs."""
+    plan = plan_of(rollout)
+    grid, matures = int(rollout.looks_s * 1e6), int(rollout.outcomes.matures_s * 1e6) if rollout.outcomes else 0
+    found = []
+    for labelled, lag in ((False, 0), (True, matures)):
+        evidence = Evidence(plan, labelled)
+        rows = table.take(table["arrived"] <= as_of - lag)
+        looks = np.union1d(-(-(rows["arrived"] + lag) // grid) * grid, [as_of])
+        evidence.fold(rows, (looks - lag).astype(np.int64))
+        found.append(evidence)
+    sums = {name: base64.b64encode(keep(found[labelled].to_bytes(), SUMS)).decode() for name, labelled in GROUPS.items()}
+    return Refolded(rows=combine(plan, found[False], found[True]), sums=sums)
+
+
+def from_sums(rollout: Rollout, sums: Mapping[str, str]) -> tuple[GateResult, ...]:
+    """The rows that recorded sums give, without any pair. Raises RecordError when they are no sums of this rollout's gates."""
+    plan = plan_of(rollout)
+    found = []
+    for name, labelled in GROUPS.items():
+        try:
+            data = base64.b64decode(sums[name], validate=True)
+            found.append(Evidence.from_bytes(plan, labelled, fill(data, Evidence(plan, labelled).to_bytes())))
+        except (InputError, KeyError, ValueError, TypeError, IndexError, binascii.Error) as error:
+            raise RecordError(f"the recorded sums of the {name} gates cannot be read: {type(error).__name__}") from None
+    return combine(plan, found[0], found[1])
+
+
+def stage_table(rollout: Rollout, pair_logs: Sequence[PairLog], *, since: int, as_of: int) -> PairTable:
+    """The pairs of a stage up to a look: since < arrived <= as_of, microseconds; -1 from the first event.
+
+    Raises Overrun when some of them have expired.
+    """
+    builder = TableBuilder(rollout)
+    runs = []
+    for log in pair_logs:
+        resolved = log.snapshot().head.resolved
+        start, parts = _first_stored(log, resolved), []
+        for at in range(start, resolved, BATCH_ROWS):
+            records = builder.layout.records(log.rows(at, min(at + BATCH_ROWS, resolved)))
+            if at == start and start > 0 and (since < 0 or int(records["arrived"][0]) > since):
+                raise Overrun("pairs of this stage have expired: keep.pairs is shorter than the stage")
+            parts.append(records[(records["arrived"] > since) & (records["arrived"] <= as_of)])
+        if start == resolved > 0:
+            raise Overrun("all pairs have expired: keep.pairs is shorter than the stage")
+        words = log.words()
+        runs += [(part, words) for part in parts if len(part)]
+    return builder.build(runs)
+
+
+def _first_stored(log: PairLog, resolved: int) -> int:
+    """The first row that has not expired; rows expire from the first on."""
+    low, high = 0, resolved
+    while low < high:
+        middle = (low + high) // 2
+        try:
+            log.rows(middle, middle + 1)
+        except Overrun:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evident:
+    """The parts of a record, and whether the sealed pairs give each gate the result that the verdict gives it; if not, which differ."""
+
+    parts: Mapping[str, Any]
+    differs: tuple[str, ...]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether a move forward may rest on it."""
+        return not self.differs
+
+
+class Sealer:
+    """Seals what a decision rests on. archive: None when there is no place for archives."""
+
+    def __init__(self, rollout: Rollout, *, pair_logs: Sequence[PairLog], archive: Archive | None, code_version: str) -> None:
+        self._rollout, self._pair_logs, self._archive, self._code_version = rollout, pair_logs, archive, code_version
+
+    def evidence(self, verdict: Mapping[str, Any], chain: Sequence[tuple[Record, str]]) -> Evident:
+        """What the record of a decision on this verdict holds, beside its kind, author and reason: to be written as its further keys.
+
+        1 read the pairs of the stage up to the look   2 seal them   3 fold the gates again over what was sealed. A crash in between
+        leaves an archive that no record names. When pairs have expired or nothing can be sealed, the record says so and why; a
+        decision does not wait for it.
+
+        Args:
+            verdict: As in verdict.json, with `stage_index` and `since`.
+            chain: (record, hash) of the chain so far, oldest first.
+        """
+        look, since = microseconds(verdict["as_of"]), microseconds(verdict.get("since"))
+        table, again, why = None, None, "there was no look yet" if look is None else None
+        archive = None
+        if look is not None:
+            try:
+                table = stage_table(self._rollout, self._pair_logs, since=-1 if since is None else since, as_of=look)
+            except Overrun as error:
+                why = str(error)
+        if table is not None and look is not None:
+            table = without_ids(table)
+            again = refold(self._rollout, table, as_of=look)
+            archive, why = self._sealed(table, verdict)
+        parts = dossier(
+            self._rollout, verdict, chain=chain, counted=None if table is None or look is None else facts(self._rollout, table, as_of=look),
+            rows=None if again is None else again.rows, sums=None if again is None else again.sums, archive=archive, no_archive=why,
+            code_version=self._code_version,
+        )  # fmt: skip
+        return Evident(parts=parts, differs=() if again is None else _differing(verdict["gates"], again.rows))
+
+    def _sealed(self, table: PairTable, verdict: Mapping[str, Any]) -> tuple[str | None, str | None]:
+        """(SHA-256, None), or (None, why not)."""
+        if self._archive is None:
+            return None, "no folder for archives was named"
+        of = Sealed(
+            rollout=self._rollout.name, config_sha256=self._rollout.sha256, as_of=verdict["as_of"],
+            stage_index=verdict.get("stage_index", 0), since=verdict.get("since"),
+        )  # fmt: skip
+        try:
+            return self._archive.seal(self._rollout, table, of), None
+        except UsageError as error:
+            return None, str(error)
+
+
+def _differing(said: Sequence[Mapping[str, Any]], rows: Sequence[GateResult]) -> tuple[str, ...]:
+    """Gates that have another result over the sealed pairs than in the verdict."""
+    whole = {row["name"]: row["status"] for row in said if row["segment"] is None}
+    found = [row_document(row) for row in rows if row.segment is None]
+    return tuple(row["name"] for row in found if whole.get(row["name"], row["status"]) != row["status"])
+
+
+def in_stage(table: PairTable, of: Sealed) -> PairTable:
+    """The rows of an archive that are of its stage and look: all of them, unless it was made by somebody else."""
+    since, look = microseconds(of.since), microseconds(of.as_of)
+    return of_stage(table, since=-1 if since is None else since, as_of=-1 if look is None else look)
