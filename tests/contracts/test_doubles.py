@@ -13,6 +13,7 @@ from harness.testing.contracts import (
     ObservationLogContract,
     PairLogContract,
     PresenceContract,
+    TokensContract,
     TrimmingBusContract,
 )
 
@@ -67,3 +68,9 @@ class TestMemoryObservationLog(ObservationLogContract):
     @pytest.fixture
     def observations(self):
         return doubles.MemoryObservationLog()
+
+
+class TestMemoryTokens(TokensContract):
+    @pytest.fixture
+    def tokens(self):
+        return doubles.MemoryTokens()

@@ -12,6 +12,7 @@ from harness.adapters.redis.ledger import RedisLedger
 from harness.adapters.redis.observations import RedisObservationLog
 from harness.adapters.redis.pairlog import RedisPairLog
 from harness.adapters.redis.presence import RedisPresence
+from harness.adapters.redis.tokens import RedisTokens
 from harness.testing.contracts import (
     DirectoryContract,
     IntakeContract,
@@ -20,6 +21,7 @@ from harness.testing.contracts import (
     ObservationLogContract,
     PairLogContract,
     PresenceContract,
+    TokensContract,
     TrimmingBusContract,
 )
 
@@ -76,3 +78,9 @@ class TestRedisObservationLog(ObservationLogContract):
     @pytest.fixture
     def observations(self, redis_url):
         return RedisObservationLog(redis_url, "sample", keep_s=3_600.0)
+
+
+class TestRedisTokens(TokensContract):
+    @pytest.fixture
+    def tokens(self, redis_url):
+        return RedisTokens(redis_url)
