@@ -4,16 +4,19 @@
 
 Bytes: the rise of Redis's `used_memory` over all keys, divided by the pairs, for the age config (`configs/age-regression.yaml`, its
 models' answers standing in the events; one pair in ten has a label), once all is read; the bus is another Redis database, and its
-topics are deleted first. Rows a second: from the store to a pandas data frame of the whole pair table. Needs an empty server.
+topics are deleted first. Rows a second: from the store to a pandas data frame of the whole pair table, beside a floor that reads the
+same chunks, unpacks them and makes a frame of columns that are there already; medians of pairs of runs. Needs an empty server.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +27,18 @@ import yaml
 from measure import CHUNK, fill, stamp
 
 from harness import config
+from harness.adapters.redis.chunks import CHUNK_ROWS
 from harness.commands.replay import whole_table
+from harness.core.rollout import Rollout
+from harness.core.routing import ID_BYTES
 from harness.ports.bus import Partition
 from harness.ports.clock import ManualClock
+from harness.ports.pairlog import PairLog
 from harness.wiring import Wiring
 
 CONFIG = Path(__file__).parent.parent / "configs" / "age-regression.yaml"
 LABELLED = 10  # one event in so many
+REPEAT = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +49,7 @@ class Stored:
     bytes_a_pair: float
     row_bytes: int
     rows_per_second: float
+    floor_rows_per_second: float
 
 
 def age_events(n: int) -> Iterator[bytes]:
@@ -82,11 +91,35 @@ def measured(n: int, store_url: str) -> Stored:
     log = wiring.pair_log(0)
     if log.snapshot().head.counts.paired != n:
         raise SystemExit(f"not all pairs are there: {log.snapshot()}")
-    began = time.monotonic()
+    rows, floor = _loaded(rollout, log, redis.Redis.from_url(store_url), n)
+    return Stored(
+        n=n, bytes_a_pair=used / n, row_bytes=len(log.rows(0, 1)), rows_per_second=rows, floor_rows_per_second=floor
+    )  # fmt: skip
+
+
+def _loaded(rollout: Rollout, log: PairLog, store: redis.Redis, n: int) -> tuple[float, float]:
+    """Rows a second into a data frame, and the floor's."""
     table = whole_table(rollout, [log])
-    frame = pd.DataFrame({name: column for name, column in table.columns.items() if column.dtype.kind != "V"})
-    rows_per_second = len(frame) / (time.monotonic() - began)
-    return Stored(n=n, bytes_a_pair=used / n, row_bytes=len(log.rows(0, 1)), rows_per_second=rows_per_second)
+    ready = {name: column for name, column in table.columns.items() if column.dtype.kind != "V"}
+    keys = [f"shadow:{{{rollout.name}:0}}:pairs:{chunk}" for chunk in range(n // CHUNK_ROWS)]
+
+    def ours() -> None:
+        pd.DataFrame({name: column for name, column in whole_table(rollout, [log]).columns.items() if column.dtype.kind != "V"})
+
+    def floor() -> None:
+        for start in range(0, len(keys), 64):
+            for chunk in store.mget(keys[start : start + 64]):
+                zlib.decompress(chunk[1 + ID_BYTES * CHUNK_ROWS :])
+        pd.DataFrame(ready)
+
+    runs = [(_seconds(ours), _seconds(floor)) for _ in range(REPEAT)]
+    return n / statistics.median(a for a, _ in runs), n / statistics.median(b for _, b in runs)
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
 
 
 def _run(wiring: Wiring, n: int) -> None:

@@ -199,7 +199,7 @@ def test_what_is_searched_is_what_there_is(written: dict[str, bytes], servers: t
     """A search through nothing finds nothing: the places are there, they are not empty, and the bus does hold the markers."""
     names = "\n".join(name for name, value in written.items() if value)
     for place in (
-        ":head", ":ids:", ":pairs:", ":words", "}:verdict", "}:ledger", "}:journal", "}:src:events/0", "shadow:rollouts", "in flight",
+        ":head", ":ids:", ":tail", ":words", "}:verdict", "}:ledger", "}:journal", "}:src:events/0", "shadow:rollouts", "in flight",
         "roles.json", "lane:challenger.log", "joiner.log", "data/err", "pairs.parquet", "report.html", "status proof --json",
     ):  # fmt: skip
         assert place in names, place

@@ -1,31 +1,47 @@
 """The joins of one shard in Redis: every fold is one script, so that counts, rows and positions can never part.
 
 All keys of a shard start with `shadow:{rollout:shard}:`, whose braces keep them on one node of a Redis Cluster; `apply.lua` names each
-key, what it holds and when it expires. Rows are fixed-width in strings of 256, written at exact offsets. The ids of a shard are spread
-over 4096 hashes, which stay in Redis's compact form up to 512 ids each, two millions a shard; beyond that they work, at about three
-times the memory. An id stays as long as its hash is written to: at most for the life of the rollout and `keep` after it.
+key, what it holds and when it expires. Rows are kept in chunks of 256 (`chunks`): the one that is not full grows row by row, a full one
+is packed, once, and labels stand beside them. The ids of a shard are spread over 4096 hashes, which stay in Redis's compact form up to
+512 ids each, two millions a shard; beyond that they work, at about three times the memory. An id stays as long as its hash is written
+to: at most for the life of the rollout and `keep` after it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from harness.adapters.codec import MsgpackCodec
+from harness.adapters.redis.chunks import CHUNK_ROWS, Bytes, Chunks
 from harness.adapters.redis.connection import address_of, connect, script, translated
 from harness.core.errors import HeadMoved, Overrun, RecordError
 from harness.core.pairing import Effects, Head, Known, Open, Snapshot
 from harness.core.routing import SOURCE_BYTES
 from harness.core.table import RowLayout
 
-CHUNK_ROWS = 256
-_REF_BYTES = SOURCE_BYTES + 8  # a source hash and an ordinal
+_ORDINAL_BYTES = 5  # a million million events
+_REF_BYTES = SOURCE_BYTES + _ORDINAL_BYTES
+_READ_CHUNKS = 64  # in one script
 
 
 def _flat(width: int, items: Sequence[bytes | str | int]) -> list[bytes | str | int]:
     """One list of the script's arguments: how many items of this width, then they."""
     return [len(items) // width, *items]
+
+
+_Tail = tuple[str | int, str | int, bytes, int, int]  # arguments 6 to 10 of apply.lua
+
+
+class _Rows(NamedTuple):
+    """What new rows make of chunks: three flat lists for apply.lua."""
+
+    begun: tuple[int, ...]
+    full: tuple[int | bytes, ...]
+    labels: tuple[int | bytes, ...]
 
 
 class RedisPairLog:
@@ -40,14 +56,14 @@ class RedisPairLog:
     def __init__(self, url: str, rollout: str, shard: int, *, layout: RowLayout, keep_s: float) -> None:
         self._where = address_of(url)
         self._client: Any = connect(url)
-        self._layout, self._codec, self._keep_ms = layout, MsgpackCodec(), ceil(keep_s * 1_000)
+        self._layout, self._codec, self._chunks, self._keep_ms = layout, MsgpackCodec(), Chunks(layout), ceil(keep_s * 1_000)
         prefix = f"shadow:{{{rollout}:{shard}}}:"
         self._shard = f"{self._where} {rollout}/{shard}"
         self._head, self._open, self._settled = prefix + "head", prefix + "open", prefix + "settled"
         self._early, self._due, self._words = prefix + "early", prefix + "due", prefix + "words"
-        self._ids, self._pairs = prefix + "ids:", prefix + "pairs:"
-        scripts = map(script, ("apply.lua", "find.lua", "load.lua", "snapshot.lua"))
-        self._apply, self._find, self._load, self._snapshot = map(self._client.register_script, scripts)
+        self._tail, self._ids, self._pairs, self._labels = prefix + "tail", prefix + "ids:", prefix + "pairs:", prefix + "labels:"
+        scripts = map(script, ("apply.lua", "find.lua", "load.lua", "rows.lua", "snapshot.lua"))
+        self._apply, self._find, self._load, self._rows, self._snapshot = map(self._client.register_script, scripts)
         self._stored: tuple[Head, bytes] = (Head(), b"")  # the head last loaded or written, and its bytes, whatever release wrote them
 
     # ------------------------------------------------------------------------------------------------------------------ the head
@@ -79,18 +95,21 @@ class RedisPairLog:
         if not keys:
             return {}
         with translated(self._where):
-            found: list[list[bytes]] = self._find(
-                [self._head, self._early, self._ids, self._pairs], [self._layout.width, b"".join(keys)]
+            floor, resolved, tail, sealed, known = self._find(
+                [self._head, self._early, self._ids, self._tail, self._pairs, self._labels], [b"".join(keys)]
             )
-        return {id: self._known(events, outcomes, rows) for id, events, outcomes, *rows in found}
+        chunks = {int(n): self._chunks.open([chunk]) for n, chunk in _pairs(sealed) if chunk}
+        chunks[int(resolved) // CHUNK_ROWS] = self._chunks.begun(tail)
+        return {id: self._known(events, outcomes, labels, chunks, int(floor)) for id, events, outcomes, *labels in known}
 
-    def _known(self, events: bytes, outcomes: bytes, rows: Sequence[bytes]) -> Known:
-        refs = tuple(_refs(events))
-        return Known(
-            events=refs,
-            rows={ordinal: row for (_, ordinal), row in zip(refs, rows, strict=True) if row},
-            early=self._codec.decode_outcomes(outcomes) if outcomes else (),
-        )
+    def _known(self, events: bytes, outcomes: bytes, labels: Sequence[bytes], chunks: Mapping[int, Bytes], floor: int) -> Known:
+        refs, rows = tuple(_refs(events)), {}
+        for (_, ordinal), label in zip(refs, labels, strict=True):
+            chunk, place = chunks.get(ordinal // CHUNK_ROWS), ordinal % CHUNK_ROWS
+            if chunk is not None and place < len(chunk) and ordinal >= floor:
+                row = chunk[place].tobytes()
+                rows[ordinal] = row[: self._layout.label_at] + label if label else row
+        return Known(events=refs, rows=rows, early=self._codec.decode_outcomes(outcomes) if outcomes else ())
 
     def due(self, before: int, limit: int) -> Sequence[bytes]:
         """Keys whose earliest outcome has a time before `before`, oldest first; at most `limit`."""
@@ -103,15 +122,38 @@ class RedisPairLog:
         """All effects and their new head in one script, or nothing."""
         expected = self._stored[1] if after == self._stored[0] else b"" if after == Head() else self._codec.encode_head(after)
         head = self._codec.encode_head(effects.head)
-        keys = [self._head, self._open, self._settled, self._early, self._due, self._words, self._ids, self._pairs]
+        keys = [self._head, self._open, self._settled, self._early, self._due, self._words]
+        keys += [self._tail, self._ids, self._pairs, self._labels]
         with translated(self._where):
-            done = self._apply(keys, [expected, head, effects.head.resolved, self._keep_ms, *self._changes(effects, after)])
+            tail, rows = self._written(effects.rows, after.resolved)
+            changes = self._changes(effects, after.resolved, rows)
+            done = self._apply(keys, [expected, head, effects.head.resolved, self._keep_ms, next(changes), *tail, *changes])
         if not done:
             raise HeadMoved(f"{self._shard}: the stored head is not version {after.version} as loaded; another joiner wrote")
         self._stored = (effects.head, head)
 
-    def _changes(self, effects: Effects, after: Head) -> Iterator[bytes | str | int]:
-        """The last arguments of apply.lua, in its order."""
+    def _written(self, rows: bytes, start: int) -> tuple[_Tail, _Rows]:
+        """How these rows, of the ordinals from `start` on, change the tail, and what they make of chunks."""
+        if not rows:
+            return ("", "", b"", start, 0), _Rows((), (), ())
+        facts, labelled = self._chunks.split(rows)
+        labels = tuple(
+            x for n, label in labelled.items() for x in ((start + n) // CHUNK_ROWS, (start + n) % CHUNK_ROWS, label)
+        )  # fmt: skip
+        width, first, stop = self._chunks.facts_bytes, start // CHUNK_ROWS, start + len(rows) // self._layout.width
+        begun = tuple(range(-(-start // CHUNK_ROWS), -(-stop // CHUNK_ROWS)))
+        at = start % CHUNK_ROWS * width
+        if stop // CHUNK_ROWS == first:
+            return ("", at, facts, start, 0), _Rows(begun, (), labels)
+        had: bytes = (self._client.get(self._tail) or b"") if at else b""
+        size = CHUNK_ROWS * width
+        whole = (had[:at] if len(had) >= at else bytes(at)) + facts
+        full = tuple(x for n in range(len(whole) // size) for x in (first + n, self._chunks.seal(whole[n * size : (n + 1) * size])))
+        rest = whole[len(whole) // size * size :]
+        return (len(had) if at else "", -1, rest, start, int(len(had) < at)), _Rows(begun, full, labels)
+
+    def _changes(self, effects: Effects, resolved: int, rows: _Rows) -> Iterator[bytes | str | int]:
+        """The new ids for apply.lua, then its last arguments, in its order. resolved: ordinals below it had rows before."""
         encode = self._codec.encode_open
         yield b"".join([id + _packed(refs) for id, refs in effects.ids.items() if len(refs) == 1])
         yield from _flat(2, [x for id, refs in effects.ids.items() if len(refs) > 1 for x in (id, _packed(refs))])
@@ -122,46 +164,46 @@ class RedisPairLog:
             x for id, outcomes in effects.early.items()
             for x in (id, *((self._codec.encode_outcomes(outcomes), min(o.time for o in outcomes)) if outcomes else (b"", 0)))
         ])  # fmt: skip
-        yield from _flat(4, list(self._pieces(effects.rows, after.resolved)))
-        width, label_at = self._layout.width, self._layout.label_at
-        yield from _flat(3, [
-            x for ordinal, label in effects.labels.items()
-            for x in (ordinal // CHUNK_ROWS, ordinal % CHUNK_ROWS * width + label_at, label)
+        width, tail = self._chunks.facts_bytes, resolved // CHUNK_ROWS
+        yield from _flat(4, [
+            x for ordinal, label in effects.labels.items() for chunk, place in (divmod(ordinal, CHUNK_ROWS),)
+            for x in (chunk, place, label, (place + 1) * width if chunk == tail else 0)
         ])  # fmt: skip
+        yield from _flat(1, rows.begun)
+        yield from _flat(2, rows.full)
+        yield from _flat(3, rows.labels)
         yield from _flat(1, effects.words)
-
-    def _pieces(self, rows: bytes, start: int) -> Iterator[bytes | int]:
-        """(chunk, byte in it, rows, ordinal of the first) of each chunk that these rows touch."""
-        width, stop = self._layout.width, start + len(rows) // self._layout.width
-        for chunk, first, last in _spans(start, stop):
-            yield from (chunk, first % CHUNK_ROWS * width, rows[(first - start) * width : (last - start) * width], first)
 
     # ------------------------------------------------------------------------------------------------------------------- reading
     def rows(self, start: int, stop: int) -> bytes:
         """The packed rows of the ordinals start <= ordinal < stop; all below `head.resolved`. Raises Overrun when some have expired."""
-        width = self._layout.width
-        spans = list(_spans(start, stop))
-        with translated(self._where), self._client.pipeline(transaction=False) as pipe:
-            for chunk, first, last in spans:
-                at = first % CHUNK_ROWS * width
-                pipe.getrange(f"{self._pairs}{chunk}", at, at + (last - first) * width - 1)
-            pipe.hget(self._head, "floor")  # read last: it only rises
-            *pieces, floor = pipe.execute()
-        if start < stop and (start < int(floor or 0) or sum(map(len, pieces)) != (stop - start) * width):
+        if start >= stop:
+            return b""
+        last, found, floor = (stop - 1) // CHUNK_ROWS, list[Bytes](), 0
+        for first in range(start // CHUNK_ROWS, last + 1, _READ_CHUNKS):
+            rows, floor = self._read(first, min(first + _READ_CHUNKS - 1, last))
+            found.append(rows)
+        at = start % CHUNK_ROWS
+        if start < floor or sum(map(len, found)) < at + stop - start:
             raise Overrun(f"{self._shard}: rows of the ordinals {start} to {stop} have expired, or were never written")
-        return b"".join(pieces)
+        return (found[0] if len(found) == 1 else np.concatenate(found))[at : at + stop - start].tobytes()
+
+    def _read(self, first: int, last: int) -> tuple[Bytes, int]:
+        """(rows of these chunks up to the first that is not there, first ordinal that is not lost), of one moment."""
+        with translated(self._where):
+            floor, resolved, tail, sealed, labels = self._rows([self._head, self._tail, self._pairs, self._labels], [first, last])
+        n_full = next((n for n, chunk in enumerate(sealed) if not chunk), len(sealed))
+        rows = self._chunks.open(sealed[:n_full])
+        if first + n_full == int(resolved) // CHUNK_ROWS <= last:
+            rows = np.concatenate([rows, self._chunks.begun(tail)])
+        self._chunks.put(
+            {n * CHUNK_ROWS + int(place): label for n, each in enumerate(labels) if each for place, label in _pairs(each)}, rows
+        )
+        return rows, int(floor)
 
     def close(self) -> None:
         """Lets go of all connections."""
         self._client.close()
-
-
-def _spans(start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-    """(chunk, first ordinal, ordinal after the last) of each chunk that holds some of start <= ordinal < stop."""
-    while start < stop:
-        end = min(stop, (start // CHUNK_ROWS + 1) * CHUNK_ROWS)
-        yield start // CHUNK_ROWS, start, end
-        start = end
 
 
 def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
@@ -171,7 +213,7 @@ def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
 
 def _packed(refs: Sequence[tuple[bytes, int]]) -> bytes:
     """(source hash, ordinal) of the events of one id."""
-    return b"".join([source + ordinal.to_bytes(8, "big") for source, ordinal in refs])
+    return b"".join([source + ordinal.to_bytes(_ORDINAL_BYTES, "big") for source, ordinal in refs])
 
 
 def _refs(packed: bytes) -> Iterator[tuple[bytes, int]]:
