@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from analysis.fails import Fails, RowKey, testable
 from analysis.gates import RowEvidence, Test, fail_paths, follow_segments, judge, prepare
 from analysis.metrics.contributions import Domain, agreement_is_known, contributions_of, labelled_rows, rows_of
-from analysis.metrics.numbers import latency_cells_of
 from analysis.metrics.support import Floats
 from analysis.metrics.tally import Batch, Tally
 from analysis.packing import pack, unpack
@@ -226,7 +225,7 @@ class Evidence:
         """For each item the gate's contributions of this fold, the look of each, and which are the first of a unit in a window."""
         values, weights, n_good = self._values(test, fold)
         batches = {}
-        cells = None if test.edges is None else latency_cells_of(fold.table, test.gate.metric.lane, test.edges)
+        cells = test.cells(fold.table)
         for item in _items(test.gate):
             rows, first, fresh = fold.rows[test.domain, item]
             kept = rows < n_good if weights is None else (rows < n_good) & (weights[rows] > 0.0)

@@ -12,6 +12,7 @@ from math import sqrt
 import numpy as np
 
 from analysis.metrics.contributions import contributions_of, domain_of, paired_difference, rows_of, support_of
+from analysis.metrics.quantiles import is_difference_quantile
 from analysis.metrics.support import UNKNOWN, Floats
 from analysis.types import Gate, InputError, Interval, PairTable
 
@@ -20,7 +21,7 @@ from analysis.types import Gate, InputError, Interval, PairTable
 class Companion:
     """Fixed-sample numbers of one gate over all events of a table.
 
-    estimate: mean over events (weighted where a propensity is declared); for a latency the share of events over the limit. interval:
+    estimate: mean over events (weighted where a propensity is declared); for a quantile the share of events over the limit. interval:
     of that mean, at `level`, clustered by unit; None with fewer than two units. design_effect: variance of the mean by units over that
     of independent events; how much evidence several events of a unit only seem to be. p_value: one look, the null that a pass rejects.
     gained, lost: units whose first event only the challenger, or only the incumbent, got right; mcnemar_exact, mcnemar_mid_p: two-sided
@@ -76,6 +77,8 @@ def _numbers(gate: Gate, table: PairTable) -> tuple[Floats, Floats, Floats]:
     rows = np.flatnonzero(rows_of(domain_of(gate.metric), table)) if len(table) else np.zeros(0, np.int64)
     if not len(rows):
         return np.zeros(0), np.zeros(0), np.zeros(0)
+    if is_difference_quantile(gate.metric) and gate.word == "within":
+        raise InputError(f"{gate.name}: a quantile within two limits has no one share that a fixed-sample test could speak of")
     values, weights = contributions_of(gate, table)
     values = values[rows]
     if support_of(gate).faulty(values).any():
@@ -100,7 +103,7 @@ def _p_value(gate: Gate, mean: float, error: float, degrees: int) -> float | Non
         return None
     from scipy import stats
 
-    limit = 1.0 - (gate.metric.quantile or 0.0) if gate.metric.kind == "latency" else gate.limit
+    limit = 1.0 - gate.metric.quantile if gate.metric.quantile is not None else gate.limit
     under = float(stats.t.cdf((mean - limit) / error, degrees))
     over = float(stats.t.sf((mean + limit) / error, degrees))
     match gate.word:

@@ -13,17 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.metrics.contributions import Domain, domain_of, support_of
-from analysis.metrics.support import Floats, Ints, Support, latency_edges, latency_quantile
+from analysis.metrics.quantiles import cells_of, edges_of, is_difference_quantile, quantile_of
+from analysis.metrics.support import Floats, Ints, Support
 from analysis.metrics.tally import Batch, Tally
 from analysis.sequential.designs import Design, Question, design
-from analysis.types import Gate, GateResult, InputError, Interval, Reason, Status
+from analysis.sequential.tails import of_rates, quantile_design
+from analysis.types import Gate, GateResult, InputError, Interval, PairTable, Reason, Status
 
 _WORST_REASONS: tuple[Reason, ...] = ("compute_error", "sample_ratio", "unpaired", "no_support", "insufficient")
 
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """A gate with all that its data must not move: domain, support, bets; the edges of a latency's histogram in milliseconds."""
+    """A gate with all that its data must not move: domain, support, bets; the edges of a quantile's histogram in its unit."""
 
     __test__ = False  # no test of pytest's
 
@@ -40,6 +42,10 @@ class Test:
     def log_e_fail(self, counts: Ints) -> Floats:
         """Log e-value for the fail, shape (...,)."""
         return self.design.log_e_fail(self.support.for_fail(counts), self.support.values, self.support.weights)
+
+    def cells(self, table: PairTable) -> Ints | None:
+        """The cell of each row in the quantile's histogram, shape (rows,); None where there is no quantile."""
+        return None if self.edges is None else cells_of(self.gate, table, self.edges)
 
     def facts(self) -> str:
         """Everything that is fixed before the data, in words."""
@@ -62,7 +68,11 @@ def prepare(gate: Gate) -> Test:
         if quantile is None or not 0.0 < quantile < 1.0:
             raise InputError(f"a latency needs a quantile in (0, 1), got {quantile}")
         question = Question(kind="rate", low=0.0, high=1.0, word="below", limit=round(1.0 - quantile, 12))
-        return Test(gate, domain, support, design(question), latency_edges(gate.limit))
+        return Test(gate, domain, support, design(question), edges_of(gate))
+    if is_difference_quantile(gate.metric):
+        if gate.method != "mixture":
+            raise InputError(f"a quantile is tested by the mixture, got {gate.method}")
+        return Test(gate, domain, support, quantile_design(gate.metric.quantile or 0.0, gate.word), edges_of(gate))
     question = Question(kind=support.kind, low=support.low, high=support.high, word=gate.word, limit=gate.limit, expect=gate.expect,
                         discordance=_spread(gate, support), method=gate.method)
     if gate.method != "mixture" and support.least is not None:
@@ -148,7 +158,9 @@ def _reason(test: Test, row: RowEvidence) -> Reason:
 def _interval(test: Test, row: RowEvidence, tally: Tally) -> Interval:
     """The ends that agree with the status: the side of the limit at alpha from the pass, the other at the level of the fail."""
     if test.edges is not None:
-        return _latency_interval(test, tally.cells[row.slot, 1], row, test.edges)
+        cells = tally.cells[row.slot, 1]
+        latency = test.gate.metric.kind == "latency"
+        return _latency_interval(test, cells, row, test.edges) if latency else _difference_interval(test, cells, row, test.edges)
     counts, values, weights = tally.counts[row.slot], test.support.values, test.support.weights
     for_pass, for_fail = test.support.for_pass(counts), test.support.for_fail(counts)
     if test.gate.word == "within":
@@ -173,13 +185,27 @@ def _latency_interval(test: Test, cells: Ints, row: RowEvidence, edges: Floats) 
     return Interval(low=low, high=float(edges[np.argmax(below)]) if below.any() else np.inf)
 
 
+def _difference_interval(test: Test, cells: Ints, row: RowEvidence, edges: Floats) -> Interval:
+    """The same for a difference: `within` takes both ends from its pass, one for each limit."""
+    counts = np.stack([(below := np.cumsum(cells[: len(edges)])), int(cells.sum()) - below], axis=-1)
+    ends = [(process, row.alpha) for process in test.design.pass_]
+    ends += [] if test.gate.word == "within" else [(process, row.fail_level) for process in test.design.fail]
+    low, high = float(edges[0]), float(edges[-1])
+    for process, level in ends:
+        proved = np.flatnonzero(of_rates(process).log_e(counts, np.array([0.0, 1.0])) >= -log(level))
+        if len(proved) and process.proves == "below":
+            high = float(edges[proved[0]])
+        elif len(proved):
+            low = float(edges[proved[-1]])
+    return Interval(low=low, high=high)
+
+
 def _estimates(test: Test, row: RowEvidence, tally: Tally) -> tuple[float | None, float | None]:
     """(per unit, per event)."""
     if test.edges is None:
         return tally.mean(row.slot), tally.mean_events(row.slot)
     by_event, by_unit = tally.cells[row.slot]
-    quantile = float(test.gate.metric.quantile or 0.0)
-    return latency_quantile(by_unit, test.edges, quantile), latency_quantile(by_event, test.edges, quantile)
+    return quantile_of(test.gate.metric, by_unit, test.edges), quantile_of(test.gate.metric, by_event, test.edges)
 
 
 def _finite(bound: float | None) -> float | None:

@@ -55,6 +55,8 @@ def assumed(test: Test) -> Assumed:
         slow = (1.0 - (gate.metric.quantile or 0.0)) / 2.0
         words = f"{slow:.3g} of the answers are over the limit (half of what may)"
         return Assumed(shares=_shares(test, ((FAST, 1.0 - slow), (SLOW, slow))), words=words)
+    if test.edges is not None:
+        return _assumed_quantile(test, gate.metric.quantile or 0.0)
     mean, why = _mean(gate, kind)
     if mean is None:
         return Assumed(shares=None, words="no `expect`: nobody says how much better it is; give it, or --pairs")
@@ -72,6 +74,18 @@ def assumed(test: Test) -> Assumed:
     ends = ((max(mean - spread, low), 0.5), (min(mean + spread, high), 0.5))
     words = f"the mean is {mean:.3g} ({why}), its standard deviation {spread:.3g} ({said})"
     return Assumed(shares=_shares(test, ends), words=words)
+
+
+def _assumed_quantile(test: Test, quantile: float) -> Assumed:
+    """Of a difference: half of what may lie on the wrong side of each limit does."""
+    over, word = 1.0 - quantile, test.gate.word
+    if word == "within":
+        chances = ((-1.0, quantile / 2.0), (0.0, 0.5), (1.0, over / 2.0))
+        said = f"{over / 2.0:.3g} of the differences are over the limit and {quantile / 2.0:.3g} under minus it (half of what may)"
+        return Assumed(shares=_shares(test, chances), words=said)
+    share = over / 2.0 if word == "below" else (1.0 + over) / 2.0
+    said = f"{share:.3g} of the differences are over the limit ({'half of what may' if word == 'below' else 'halfway to all'})"
+    return Assumed(shares=_shares(test, ((0.0, 1.0 - share), (1.0, share))), words=said)
 
 
 def _mean(gate: Gate, kind: str) -> tuple[float | None, str]:

@@ -103,7 +103,7 @@ class Metric:
       cost        costs: (policy, truth, decisions, weight) of each harm; bound (largest possible cost of an event)
       disagreement          output, tolerance (numbers, scores), labels (of scores): share of pairs whose outputs differ
       excess_disagreement   policy, share (of the events that the replica is asked about, in (0, 1])
-      difference  output, bound (largest possible |challenger - incumbent|): mean of challenger - incumbent
+      difference  output, bound (largest possible |challenger - incumbent|): mean of challenger - incumbent; its quantile, with one
       online      measure (what is measured of the units of a canary's two arms), type, window_us (a unit's value is fixed so long after its
                   first exposure), better; bound (the largest possible value of a unit, the smallest being 0), absent (the value of a unit
                   without a measurement, for a mean), covariate (a number known of each unit before its exposure, by name)

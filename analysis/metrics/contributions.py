@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.metrics import numbers
+from analysis.metrics import numbers, quantiles
 from analysis.metrics.numbers import Mask, needed, of_lane, policy_of, says
 from analysis.metrics.support import Floats, Support
 from analysis.types import CLASS_KINDS, Gate, InputError, Metric, PairTable
@@ -119,7 +119,8 @@ def support_of(gate: Gate) -> Support:
         return of_events
     if not gate.unit_window_us or gate.unit_window_us < 1:
         raise InputError(f"a unit counted by {gate.unit} needs a window of time, got {gate.unit_window_us}")
-    if gate.metric.weighted or of_events.kind == "latency" or (gate.unit == "ever" and of_events.kind != "rate"):
+    of_quantile = of_events.kind == "latency" or quantiles.is_difference_quantile(gate.metric)
+    if gate.metric.weighted or of_quantile or (gate.unit == "ever" and of_events.kind != "rate"):
         raise InputError(f"{gate.metric.kind} {gate.word} cannot be counted by {gate.unit}")
     return of_events if gate.unit == "ever" else Support("numeric", of_events.low, of_events.high)
 
@@ -134,6 +135,8 @@ def _support_of_events(gate: Gate) -> Support:
         raise InputError(f"{metric.kind} takes below or above, got {gate.word}")
     if compared and metric.lane == "incumbent":
         raise InputError("the incumbent cannot be compared with itself")
+    if quantiles.is_difference_quantile(metric):
+        return Support("sign", -1.0, 1.0) if gate.word == "within" else Support("rate", 0.0, 1.0)
     least = metric.least if metric.weighted else None
     if least is not None and not 0.0 < least <= 1.0:
         raise InputError(f"least must lie in (0, 1], got {least}")
@@ -183,8 +186,7 @@ def values_of(gate: Gate, table: PairTable) -> Floats:
         truth = np.asarray(table[f"{policy_of(metric)}.truth"], dtype=np.float64)
         return np.where(np.isnan(says(table, policy_of(metric), "challenger", ("true",))), np.nan, truth)
     if metric.kind == "difference":
-        output = needed(metric.output, "output", metric)
-        return np.asarray(table[f"{output}.challenger"] - table[f"{output}.incumbent"], dtype=np.float64)
+        return quantiles.difference(metric, table) if metric.quantile is None else quantiles.places(gate, table)
     if metric.kind == "disagreement":
         return numbers.disagreement(metric, table)
     if metric.kind == "excess_disagreement":

@@ -165,6 +165,9 @@ def _expect(word: str, limit: float | None, gate: words.GateWords, metric: Metri
     """What the gate is designed for: on the side of its limit where it passes."""
     if gate.expect is None:
         return None
+    if _of_quantile(gate):
+        problems.add((*path, "expect"), "is for means; a quantile is gated by how many differences are over the limit")
+        return None
     where = (*path, "expect")
     number = _number(gate.expect, gate, where, problems)
     if number is None or limit is None:
@@ -189,9 +192,17 @@ def _expect(word: str, limit: float | None, gate: words.GateWords, metric: Metri
     return number
 
 
+def _of_quantile(gate: words.GateWords) -> bool:
+    """Whether it speaks of a quantile of a difference."""
+    return isinstance(gate.metric, words.DifferenceMetric) and gate.metric.difference != "mean"
+
+
 def _discordance(word: str, gate: words.GateWords, metric: Metric | None, path: Steps, problems: Problems) -> None:
     """P(the two models differ), or the variance of their difference for a loss of numbers."""
     if gate.discordance is None:
+        return
+    if _of_quantile(gate):
+        problems.add((*path, "discordance"), "is for means; a quantile is gated by how many differences are over the limit")
         return
     numeric = isinstance(gate.metric, (words.DifferenceMetric, words.CostMetric)) or (
         isinstance(gate.metric, words.LossMetric) and gate.metric.loss != "zero_one"
@@ -217,8 +228,9 @@ def _unit(word: str, gate: words.GateWords, metric: Metric | None, path: Steps, 
         problems.absent((*path, "unit_window"), "is missing; expected how long from the first event of a unit it is watched, as in 7d")
     shares = isinstance(gate.metric, (words.LossMetric, words.DifferenceMetric, words.CostMetric, words.ExcessDisagreementMetric))
     of_numbers = shares and not (isinstance(gate.metric, words.LossMetric) and gate.metric.loss == "zero_one")
-    if isinstance(gate.metric, words.LatencyMetric):
-        problems.add((*path, "unit"), f"got {gate.unit}, but a latency is a quantile over events; expected first")
+    if isinstance(gate.metric, words.LatencyMetric) or _of_quantile(gate):
+        what = "a latency is a quantile" if isinstance(gate.metric, words.LatencyMetric) else "this is a quantile"
+        problems.add((*path, "unit"), f"got {gate.unit}, but {what} over events; expected first")
     elif gate.unit == "ever" and (word not in _OF_RATE or of_numbers):
         problems.add((*path, "unit"), "got ever, which is for the share of one model below or above a limit; expected first or mean")
     elif metric is not None and metric.weighted:

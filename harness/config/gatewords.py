@@ -97,7 +97,7 @@ class LatencyMetric(Words):
 
 
 class DifferenceMetric(Words):
-    """Mean of challenger minus incumbent."""
+    """Mean of challenger minus incumbent, or a quantile of it, as p95."""
 
     difference: str
     output: str

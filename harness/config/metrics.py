@@ -122,8 +122,7 @@ def _loss(metric: words.LossMetric, path: Steps, scope: Scope, problems: Problem
 
 
 def _latency(metric: words.LatencyMetric, path: Steps, scope: Scope, problems: Problems) -> Metric | None:
-    match = _QUANTILE.match(metric.latency)
-    quantile = float(match.group(1)) / 100 if match else 0.0
+    quantile = _quantile(metric.latency)
     if not 0 < quantile < 1:
         problems.add((*path, "latency"), f"got {shown(metric.latency)}, expected a quantile as in p50, p95, p99 or p99.9")
     if not _lane(metric.lane, (*path, "lane"), scope, problems) or not 0 < quantile < 1:
@@ -132,11 +131,20 @@ def _latency(metric: words.LatencyMetric, path: Steps, scope: Scope, problems: P
 
 
 def _difference(metric: words.DifferenceMetric, path: Steps, scope: Scope, problems: Problems) -> Metric | None:
-    if metric.difference != "mean":
-        problems.add((*path, "difference"), f"got {shown(metric.difference)}, not available in this version; expected mean")
+    quantile = None if metric.difference == "mean" else _quantile(metric.difference)
+    if quantile == 0.0:
+        problems.add((*path, "difference"), f"got {shown(metric.difference)}, expected mean or a quantile as in p50, p95, p99 or p99.9")
     output = scope.outputs.find(metric.output, (*path, "output"), problems)
     span = _span(output, "difference", (*path, "output"), problems)
-    return Metric(kind="difference", output=output.name, bound=span) if output is not None and span is not None else None
+    if output is None or span is None or quantile == 0.0:
+        return None
+    return Metric(kind="difference", output=output.name, bound=span, quantile=quantile)
+
+
+def _quantile(word: str) -> float:
+    """The quantile that a word as p95 names, 0 where it names none."""
+    match = _QUANTILE.match(word)
+    return round(float(match.group(1)) / 100, 12) if match else 0.0
 
 
 def _action(metric: words.ActionMetric, path: Steps, scope: Scope, problems: Problems) -> Metric | None:

@@ -42,7 +42,7 @@ def companion_views(rollout: Rollout, verdict: Mapping[str, Any], table: PairTab
     views = []
     for (name, _), one in zip(whole, found, strict=True):
         if one.n_events:
-            share = gates[name].metric.kind == "latency"
+            share = gates[name].metric.quantile is not None
             scale = Scale(factor=1_000.0, unit="per 1,000 over the limit", signed=False) if share else scale_of(rollout, gates[name])
             views.append(CompanionView(cells=(name, *_cells(one, scale))))
     return views

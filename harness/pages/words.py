@@ -80,7 +80,8 @@ def metric_words(rollout: Rollout, metric: Metric) -> str:
         case "latency":
             return f"latency of the {metric.lane}, p{(metric.quantile or 0.0) * 100:g}"
         case "difference":
-            return f"mean difference of {humanised(metric.output or '')}"
+            which = "mean" if metric.quantile is None else f"p{metric.quantile * 100:g} of the"
+            return f"{which} difference of {humanised(metric.output or '')}"
         case "action":
             return f"decisions {listed(metric.decisions, 'or')} of {policy} by the {metric.lane}"
         case "cost":

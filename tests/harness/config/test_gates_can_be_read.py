@@ -34,6 +34,7 @@ METRICS: list[dict[str, Any]] = [
     {"errors": "replica"},
     {"latency": "p99.9", "lane": "incumbent"},
     {"difference": "mean", "output": "age"},
+    {"difference": "p95", "output": "age"},
     {"action": "adult", "decision": "check_id"},
     {"action": "over_13", "decision": [False], "lane": "incumbent"},
     {"cost": {"minor_allowed": 10, "adult_stopped": 0.5}},

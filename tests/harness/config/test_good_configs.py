@@ -108,6 +108,7 @@ def test_harms_and_flips_speak_of_decisions_by_name(good: Any) -> None:
         ),
         ({"errors": "incumbent"}, Metric(kind="errors", lane="incumbent")),
         ({"difference": "mean", "output": "age"}, Metric(kind="difference", output="age", bound=120.0)),
+        ({"difference": "p99.9", "output": "age"}, Metric(kind="difference", output="age", bound=120.0, quantile=0.999)),
     ],
 )
 def test_metrics_are_resolved_to_columns(words: Any, metric: Metric, put: Callable[..., Any]) -> None:

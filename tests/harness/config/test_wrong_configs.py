@@ -167,8 +167,16 @@ WRONG: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {  # name: (changes, 
         ("gates.2.metric", {"excess_disagreement": "over_18"}), {"gates.2.metric.excess_disagreement": "models.replica"},
     ),
     "a difference of quantiles": (
-        ("gates.5", gate(metric={"difference": "p50", "output": "age"}, below=1)),
-        {"gates.5.metric.difference": "not available in this version"},
+        ("gates.5", gate(metric={"difference": "p100", "output": "age"}, below=1)),
+        {"gates.5.metric.difference": "expected mean or a quantile"},
+    ),
+    "what a quantile of a difference is expected to be": (
+        ("gates.5", {"name": "tail", "metric": {"difference": "p95", "output": "age"}, "below": 5, "expect": 2, "discordance": 4}),
+        {"gates.5.expect": "is for means", "gates.5.discordance": "is for means"},
+    ),
+    "the mean of a quantile": (
+        ("gates.5", {"name": "tail", "metric": {"difference": "p95", "output": "age"}, "below": 5, "unit": "mean", "unit_window": "7d"}),
+        {"gates.5.unit": "a quantile over events"},
     ),
     "ever without a window": (("gates.2.unit", "ever"), {"gates.2.unit_window": "is missing"}),
     "a window without need": (("gates.2.unit_window", "7d"), {"gates.2.unit_window": "is for unit: ever and unit: mean"}),
