@@ -114,9 +114,11 @@ def test_every_whole_config_in_a_page_is_accepted(tmp_path):
 
 # ------------------------------------------------------------------------------------------------------------ commands and words
 def commands() -> dict[str, list[str]]:
-    """Each command with its long options."""
+    """Each command with its long options; those of a group with its name before theirs."""
     group: Any = typer.main.get_command(app)
     visible = {name: command for name, command in group.commands.items() if not command.hidden}
+    for name in [name for name, command in visible.items() if hasattr(command, "commands")]:
+        visible |= {f"{name} {inner}": command for inner, command in visible.pop(name).commands.items()}
     return {name: [opt for p in command.params for opt in p.opts if opt.startswith("--")] for name, command in visible.items()}
 
 

@@ -9,7 +9,7 @@ import typer
 
 from harness import config
 from harness.api import address
-from harness.cli import demo, live, printing, replaying, tables
+from harness.cli import audit, demo, live, printing, replaying, tables
 from harness.cli.stores import DATA
 from harness.wiring import code_version
 
@@ -153,4 +153,5 @@ def report(
 
 
 tables.register(app)
+app.add_typer(audit.app, name="audit")
 app.command(name="demo")(demo.demo)

@@ -112,6 +112,14 @@ def written(links: Sequence[Link]) -> bytes:
     return b"".join(line(link.hash, link.previous, link.body) + b"\n" for link in links)
 
 
+def readable(links: Sequence[Link]) -> tuple[list[tuple[Record, str]], Rollout | None]:
+    """(the (record, hash) pairs of a chain, what its first record registered), to show it: of what cannot be read nothing is left."""
+    ignored = Audit(rollout="?", records=len(links), head="")
+    records = [_record(number, link, ignored) for number, link in enumerate(links)]
+    rollout = _config(records[0], ignored) if records else None
+    return [(record, link.hash) for record, link in zip(records, links, strict=True)], rollout
+
+
 # ------------------------------------------------------------------------------------------------------------------------ verify
 def verify(links: Sequence[Link], archive: Archive | None, *, heads: Sequence[str] = (), level: str = "pairs") -> Audit:
     """Checks a chain, with at least one record, up to a level. heads: hashes that were anchored elsewhere: each must be in the chain."""

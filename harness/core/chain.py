@@ -34,11 +34,11 @@ def line(hash: str, previous: str, body: bytes) -> bytes:
 
 
 def from_line(text: bytes) -> tuple[str, str, bytes]:
-    """(hash, previous, body) of a line, or of a CloudEvent that has one as its data; nothing of it is checked yet. Raises RecordError."""
+    """(hash, previous, body) of a line, or of a record's CloudEvent on the bus; nothing of it is checked yet. Raises RecordError."""
     try:
         found = json.loads(text)
-        found = found["data"] if "specversion" in found else found
-        hash, previous, record = found["hash"], found["previous"], found["record"]
+        names = ("id", "previous", "data") if "specversion" in found else ("hash", "previous", "record")
+        hash, previous, record = (found[name] for name in names)
     except (ValueError, KeyError, TypeError):
         raise RecordError("expected a JSON object with hash, previous and record") from None
     if not (isinstance(hash, str) and isinstance(previous, str) and isinstance(record, dict)):

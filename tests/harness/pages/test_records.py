@@ -1,0 +1,89 @@
+"""The records on paper: complete in one file, harmless whatever stands in them, and readable when parts are missing."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from decided import CONFIG
+from rich.console import Console
+
+from harness.commands.audit import readable
+from harness.core.chain import canonical, link_hash
+from harness.pages.records import render, sections, shown
+from harness.ports.journal import ROOT, Link
+
+HOSTILE = "<script>alert('x')</script>\"'&{{7*7}} [bold]"
+BY = {"name": "ada", "role": "policy", "via": "cli"}
+
+
+def links(*records: dict[str, Any]) -> list[Link]:
+    found, before = [], ROOT
+    for record in records:
+        body = canonical({"at": "2026-03-02T09:00:00Z", "by": BY, "reason": "because", **record})
+        found.append(Link(hash=link_hash(before, body), previous=before, body=body))
+        before = found[-1].hash
+    return found
+
+
+REGISTERED = {"kind": "registered", "config": CONFIG, "sha256": "0" * 64}
+
+
+class Closed(HTMLParser):
+    """Every element that is opened is closed."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.feed(page)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_needs_nothing_from_outside_and_has_no_script():
+    """It is read offline, years later, and printed."""
+    page = render(*readable(links(REGISTERED, {"kind": "approved", "stage": 1}, {"kind": "paused"})))
+    assert not re.search(r"https?://|//cdn|@import|url\(|<script|<link|<img|\ssrc=", page)
+    assert "default-src 'none'" in page and "@media print" in page
+    Closed(page)
+
+
+def test_every_record_is_one_section_with_its_hash():
+    """The number, what happened, who, why; the hash is what the next record names."""
+    chain = links(REGISTERED, {"kind": "approved", "stage": 1}, {"kind": "rolled_back", "reason": "flips: failed"})
+    found = sections(*readable(chain))
+    assert [section.hash for section in found] == [link.hash for link in chain]
+    assert [section.title for section in found] == [
+        "The question was registered, before the first look", "The next stage was approved: canary at 1 % (stage 1 of 2)",
+        "The rollout was stopped: the incumbent decides",
+    ]  # fmt: skip
+    assert (found[2].who, found[2].reason) == ("ada (policy), from cli", "flips: failed")
+
+
+def test_what_somebody_wrote_is_shown_as_text():
+    """Reasons and names are anybody's: no markup of theirs gets into a page or a terminal."""
+    record = {"kind": "waived", "gate": HOSTILE, "expires": HOSTILE, "reason": HOSTILE, "by": {**BY, "name": HOSTILE}}
+    page = render(*readable(links(REGISTERED, record)))
+    assert "<script>alert" not in page and "49" not in page.partition("waived")[2].partition("</section>")[0]
+    console = Console(record=True, width=300)
+    for piece in shown(*readable(links(REGISTERED, record))):
+        console.print(piece)
+    assert HOSTILE in console.export_text()
+
+
+@pytest.mark.parametrize("part", ["question", "models", "population", "evidence", "people", "authority", "reproduction"])
+@pytest.mark.parametrize("value", [None, {}, [], "x", {"rows": 1}, {"lanes": 3}, {"flips": {"a": 1}}, {"coverage": [1], "labels": "x"}])
+def test_a_record_that_is_not_ours_is_shown_as_far_as_it_can_be_read(part: str, value: Any):
+    """An auditor must see a damaged record, not a crash."""
+    chain = links({"kind": "registered", "config": {"rollout": "x"}}, {"kind": "entered", "stage": "one", "evidence": {}, part: value})
+    page = render(*readable(chain))
+    assert "The next stage was entered: stage one" in page
+    assert readable([Link(hash="h", previous="p", body=b"no json")])[0] == [({}, "h")]
