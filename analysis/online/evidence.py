@@ -1,0 +1,339 @@
+"""The fold of a canary's two arms: exposures and measurements in, looks on a fixed grid, fails latched, gate results out.
+
+    from analysis.online.evidence import OnlineEvidence
+    from analysis.online.units import Exposures, Measurements
+
+    appeals = Metric(kind="online", measure="appeals", type="binary", window_us=6 * HOUR_US, better="lower")
+    gate = Gate(name="no more appeals", metric=appeals, word="worse_by_at_most", limit=0.01)
+    evidence = OnlineEvidence(Plan((gate,), alpha=0.05, n_stages=1, listed={}), {0: 0.5})  # period 0: half of the units
+    evidence.fold(Exposures(unit=units, at=at_us, arm=arm, period=0 * arm),                # what became known since the last look
+                  Measurements(measure=0 * found, unit=found, at=found_us, value=0.0 * found + 1.0),
+                  np.array([look_us]))
+    (row,) = evidence.results()
+    kept = evidence.to_bytes()  # and OnlineEvidence.from_bytes(plan, shares, kept)
+
+Only the first exposure of a unit counts. Its value is fixed when its window is over: `window_us` after that exposure, half open. A unit
+that is seen in the other arm within the window is left out of that metric, and counted as `crossed`. A binary value is whether anything
+above 0 was measured, a count and a mean are sums, a ratio is two. Without a measurement a unit counts as 0, but for a mean that declares
+nothing else it does not count. Rows of one fold may come in any order, and the cut into folds moves nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.fails import Fails, testable
+from analysis.metrics.support import Floats, Ints
+from analysis.online.judge import ArmsTest, Evident, Series, Spec, SplitTest, judge, prepare
+from analysis.online.pairs import Blocks, check_share
+from analysis.online.split import CONCENTRATION, fired, log_e_split
+from analysis.online.sums import N_FIRST, N_RARE, SURE_DENOMINATOR, Moments, Sums
+from analysis.online.units import Exposures, Measurements, Roster
+from analysis.packing import pack, unpack
+from analysis.plan import WHOLE, Plan
+from analysis.prefix import Split
+from analysis.types import Gate, GateResult, InputError
+
+Tally = dict[int, Floats]
+"""Units of (incumbent, challenger) by period."""
+
+
+@dataclass(slots=True)
+class OnlineEvidence:
+    """The statistics of the gates of a plan on two arms, after each look so far.
+
+    plan: fixed; other bytes are refused. shares: the challenger's share of the units in each allocation period, in (0, 1); later periods
+    may be added before they begin, none may change. split_fired_at: the look at which traffic was found not to be split so; None while it
+    was not. strays: measurements of units that were not exposed by then. broken: gate -> the error that stopped it.
+    """
+
+    plan: Plan
+    shares: Mapping[int, float]
+    last_look: int | None = field(init=False, default=None)
+    split_fired_at: int | None = field(init=False, default=None)
+    strays: int = field(init=False, default=0)
+    broken: dict[str, str] = field(init=False, default_factory=dict)
+    _tests: dict[str, ArmsTest | SplitTest] = field(init=False, default_factory=dict)
+    _series: dict[Spec, Series] = field(init=False, default_factory=dict)
+    _roster: Roster = field(init=False)
+    _first: Tally = field(init=False, default_factory=dict)
+    _kept: Tally = field(init=False, default_factory=dict)
+    _fails: Fails = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shares = dict(self.shares)
+        for share in self.shares.values():
+            check_share(share)
+        items = {item: self.plan.values(item) or () for gate in self.gates for item in testable(gate)}
+        self._fails = Fails(self.plan, "online", {item: Split(item, len(listed), list(listed)) for item, listed in items.items()})
+        for gate in self.gates:
+            with self._isolated(gate):
+                test = self._tests[gate.name] = prepare(gate)
+                if isinstance(test, ArmsTest):
+                    self._series.setdefault(test.spec, Series(test.spec))
+        covariates = sorted({spec.covariate for spec in self._series if spec.covariate is not None})
+        extra: dict[str, type] = {f"{k}.{name}": np.int64 if name == "n" else np.float64
+                                  for k in range(len(self._series)) for name in ("total", "of", "n")}
+        self._roster = Roster(tuple(covariates), extra)
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """The gates it folds, in the order of the config."""
+        return tuple(gate for gate in self.plan.gates if gate.metric.group == "online")
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What is measured, by the index that `Measurements` gives."""
+        return tuple(dict.fromkeys(gate.metric.measure for gate in self.gates if gate.metric.measure is not None))
+
+    @property
+    def n_units(self) -> int:
+        """Units exposed so far."""
+        return len(self._roster)
+
+    @property
+    def crossed(self) -> int:
+        """Units seen in both arms so far."""
+        return int(np.count_nonzero(self._roster.columns["crossed"] < np.iinfo(np.int64).max))
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Measure -> units left out, because they were seen in both arms within their window."""
+        return {spec.measure: series.n_left_out for spec, series in self._series.items()}
+
+    @contextmanager
+    def _isolated(self, *gates: Gate) -> Iterator[None]:
+        """An error inside breaks these gates, for their first reason, and stops no other."""
+        try:
+            yield
+        except Exception as error:
+            for gate in gates:
+                self.broken.setdefault(gate.name, f"{type(error).__name__}: {error}")
+
+    # ------------------------------------------------------------------------------------------------------------- fold
+    def fold(self, exposures: Exposures, measurements: Measurements, looks: NDArray[np.int64]) -> None:
+        """Fold what became known since the last look, and evaluate and latch fails at each look.
+
+        Args:
+            exposures: In any order, none at or before the last look, all known at the last of these looks. May be empty.
+            measurements: Likewise. One of a unit that was not exposed by then counts in `strays` only.
+            looks: Record times in microseconds, strictly increasing, after every look before; shape (looks,).
+
+        Raises:
+            InputError: rows or looks are out of order, a period has no share, a measure is not known, or a value is none of its type.
+                Nothing is folded then.
+        """
+        looks = np.asarray(looks, np.int64)
+        self._check(exposures, measurements, looks)
+        if not len(looks):
+            return
+        self._roster.add(exposures)
+        self._measure(measurements)
+        after = self.last_look
+        ends = {spec: self._roster.columns["first"] + spec.window_us for spec in self._series}
+        closing = {spec: self._closing(end, after, looks) for spec, end in ends.items()}
+        split = self._fold_split(after, looks)
+        paths = {(gate.name, item): np.zeros((self._fails.splits[item].n_listed, len(looks)))
+                 for gate in self.gates for item in testable(gate)}  # one that cannot be computed stays a member, at E = 1
+        for at, look in enumerate(looks.tolist()):
+            for k, spec in enumerate(self._series):
+                self._close(k, spec, closing[spec][at], ends[spec])
+            self._add_split(split, at, look)
+            for gate in self.gates:
+                with self._isolated(gate):
+                    seen = self._read(gate)
+                    paths[gate.name, WHOLE][0, at] = -np.inf if self._misdrawn(gate) else seen.log_e_fail
+        self._fails.latch(self.gates, paths, looks)
+        self.last_look = int(looks[-1])
+
+    def _check(self, exposures: Exposures, measurements: Measurements, looks: Ints) -> None:
+        """Raises InputError before anything has changed."""
+        if len(looks) and ((np.diff(looks) <= 0).any() or (self.last_look is not None and looks[0] <= self.last_look)):
+            raise InputError(f"looks must rise, after {self.last_look}, got {looks[:3].tolist()}")
+        for what, at in (("exposures", exposures.at), ("measurements", measurements.at)):
+            if len(at) and (not len(looks) or int(at.max()) > int(looks[-1])):
+                raise InputError(f"{what} are later than the last look: {int(at.max())}")
+            if len(at) and self.last_look is not None and int(at.min()) <= self.last_look:
+                raise InputError(f"{what} are not later than the look at {self.last_look}, which was read without them: {int(at.min())}")
+        unknown = sorted(set(np.unique(exposures.period).tolist()) - set(self.shares))
+        if unknown:
+            raise InputError(f"period {unknown[0]} has no share; shares are known of {sorted(self.shares)}")
+        missing = [name for name in self._roster.covariates if len(exposures) and name not in exposures.covariates]
+        if missing:
+            raise InputError(f"exposures need the covariate {missing[0]!r}; they have {', '.join(exposures.covariates) or 'none'}")
+        if len(measurements) and not ((measurements.measure >= 0) & (measurements.measure < len(self.measures))).all():
+            raise InputError(f"a measure is an index into {self.measures}, got {np.unique(measurements.measure).tolist()}")
+        for k, name in enumerate(self.measures):
+            values = measurements.value[measurements.measure == k]
+            types = {spec.type for spec in self._series if spec.measure == name}
+            if "binary" in types and not np.isin(values, (0.0, 1.0)).all():
+                raise InputError(f"{name} is binary: values are 0 or 1, got {values[~np.isin(values, (0.0, 1.0))][0]}")
+            if "count" in types and (values < 0.0).any():
+                raise InputError(f"{name} is a count: values are at least 0, got {values.min()}")
+
+    def _measure(self, found: Measurements) -> None:
+        """Add each measurement to its unit, if it lies within the unit's window. The order is that of time, so sums have the same bits
+        however they are cut."""
+        under = np.zeros(len(found)) if found.of is None else found.of
+        order = np.lexsort([under, found.value, found.at, found.unit])
+        place, at, measure = self._roster.places(found.unit)[order], found.at[order], found.measure[order]
+        value, of = found.value[order], under[order]
+        columns, names = self._roster.columns, self.measures
+        since = np.where(place < 0, -1, at - columns["first"][place] if len(self._roster) else -1)
+        self.strays += int(np.count_nonzero(since < 0))
+        for k, spec in enumerate(self._series):
+            rows = np.flatnonzero((measure == names.index(spec.measure)) & (since >= 0) & (since < spec.window_us))
+            (np.maximum if spec.type == "binary" else np.add).at(columns[f"{k}.total"], place[rows], value[rows])
+            np.add.at(columns[f"{k}.of"], place[rows], of[rows])
+            np.add.at(columns[f"{k}.n"], place[rows], 1)
+
+    @staticmethod
+    def _closing(ends: Ints, after: int | None, looks: Ints) -> list[Ints]:
+        """For each look the places of the units whose time ends by it, and not by the look before; in order of that time, then of id."""
+        over = np.flatnonzero((ends <= looks[-1]) & (ends > (np.iinfo(np.int64).min if after is None else after)))
+        over = over[np.argsort(ends[over], kind="stable")]
+        cuts = np.searchsorted(ends[over], looks, side="right")
+        return np.split(over, cuts[:-1])
+
+    def _close(self, k: int, spec: Spec, places: Ints, ends: Ints) -> None:
+        """Fix the values of units whose windows are over; an error breaks the gates of this spec, whose evidence stays as it was."""
+        users = [gate for gate in self.gates if isinstance(t := self._tests.get(gate.name), ArmsTest) and t.spec == spec]
+        if not len(places) or any(gate.name in self.broken for gate in users):
+            return
+        columns, series = self._roster.columns, self._series[spec]
+        crossed = columns["crossed"][places] < ends[places]
+        counts = ~crossed & (columns[f"{k}.n"][places] > 0) if spec.type == "mean" and spec.absent is None else ~crossed
+        mine = places[counts]
+        values = columns[f"{k}.total"][mine]
+        if spec.absent is not None:
+            values = np.where(columns[f"{k}.n"][mine] > 0, values, spec.absent)
+        before = columns[f"x.{spec.covariate}"][mine] if spec.covariate is not None else np.zeros(len(mine))
+        with self._isolated(*users):
+            series.add(values, columns[f"{k}.of"][mine], before, columns["arm"][mine], columns["period"][mine], self.shares)
+            series.n_events += int(columns[f"{k}.n"][mine].sum())
+            series.n_left_out += int(np.count_nonzero(crossed))
+        for name in ("total", "of", "n"):
+            columns[f"{k}.{name}"][places] = 0
+
+    # ------------------------------------------------------------------------------------------------------------ split
+    def _fold_split(self, after: int | None, looks: Ints) -> tuple[list[Ints], list[Ints]]:
+        """For each look the places of the units it hears first: at once, and when their longest window is over."""
+        columns = self._roster.columns
+        longest = max((spec.window_us for spec in self._series), default=None)
+        at_once = self._closing(columns["first"], after, looks)
+        once = [places[columns["crossed"][places] > columns["first"][places]] for places in at_once]
+        if longest is None:
+            return once, [places[:0] for places in once]
+        later = self._closing(columns["first"] + longest, after, looks)
+        return once, [places[columns["left"][places] >= columns["first"][places] + longest] for places in later]
+
+    def _add_split(self, split: tuple[list[Ints], list[Ints]], at: int, look: int) -> None:
+        for tally, parts in zip((self._first, self._kept), split, strict=True):
+            arm, period = self._roster.columns["arm"][parts[at]], self._roster.columns["period"][parts[at]]
+            for p in np.unique(period).tolist():
+                tally[p] = tally.get(p, np.zeros(2)) + np.bincount(arm[period == p], minlength=2)
+        if self.split_fired_at is None and fired(log_e_split(self._first, self._kept, self.shares)):
+            self.split_fired_at = look
+
+    def _misdrawn(self, gate: Gate) -> bool:
+        """Whether a gate on the arms' outcomes is known to compare different people."""
+        return gate.metric.kind == "online" and self.split_fired_at is not None
+
+    # ---------------------------------------------------------------------------------------------------------- results
+    def _read(self, gate: Gate) -> Evident:
+        test = self._tests[gate.name]
+        return test.read(self._series[test.spec]) if isinstance(test, ArmsTest) else test.read(self._first, self.shares)
+
+    def results(self) -> tuple[GateResult, ...]:
+        """One row a gate at the last look folded, in the order of the config."""
+        return tuple(self._judged(gate) for gate in self.gates)
+
+    def _judged(self, gate: Gate) -> GateResult:
+        seen = None
+        if gate.name in self._tests and gate.name not in self.broken:
+            with self._isolated(gate):
+                seen = self._read(gate)
+        return judge(gate, seen, failed=self.failed_at(gate.name) is not None, misdrawn=self.split_fired_at is not None,
+                     alpha=self.plan.alpha_of(gate), fail_level=self.plan.fail_level)
+
+    def failed_at(self, gate: str) -> int | None:
+        """The look, in microseconds, at which a gate failed; None while it has not."""
+        return self._fails.failed.get((gate, WHOLE, 0))
+
+    # ------------------------------------------------------------------------------------------------------------ bytes
+    def to_bytes(self) -> bytes:
+        """The whole state, with the digest of plan and designs; the same state gives the same bytes."""
+        periods = sorted(set(np.unique(self._roster.columns["period"]).tolist()))
+        head = {
+            "design": self._design(), "last_look": self.last_look, "split_fired_at": self.split_fired_at, "strays": self.strays,
+            "broken": self.broken, "failed": sorted([name, at] for (name, _, _), at in self._fails.failed.items()),
+            "shares": [[p, self.shares[p]] for p in periods],
+            "series": [[s.n_events, s.n_left_out, sorted(s.blocks)] for s in self._series.values()],
+            "split": [[[p, *counts.tolist()] for p, counts in sorted(tally.items())] for tally in (self._first, self._kept)],
+        }
+        arrays: dict[str, NDArray[Any]] = {"ids": self._roster.ids}
+        arrays |= {f"units.{name}": column for name, column in self._roster.columns.items()}
+        for k, series in enumerate(self._series.values()):
+            arrays |= {f"sums.{k}.{name}": array for name, array in _arrays(series.sums).items()}
+            arrays |= {} if series.counts is None else {f"counts.{k}": series.counts}
+            for p, blocks in series.blocks.items():
+                arrays |= {f"blocks.{k}.{p}.{name}": array for name, array in blocks.arrays().items()}
+        return pack(head, arrays)
+
+    def _design(self) -> str:
+        """SHA-256 of the plan and of every lift, bet and constant, to nine digits."""
+        facts = [self.plan.digest(), *(test.facts() for test in self._tests.values()),
+                 repr((N_FIRST, N_RARE, SURE_DENOMINATOR, CONCENTRATION))]
+        return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+    @classmethod
+    def from_bytes(cls, plan: Plan, shares: Mapping[int, float], data: bytes) -> OnlineEvidence:
+        """The state that `to_bytes` gave.
+
+        Raises:
+            InputError: the bytes are damaged, or belong to another plan, or the share of a period that has begun is another.
+        """
+        head, arrays = unpack(data)
+        new = cls(plan, shares)
+        if head.get("design") != new._design():
+            raise InputError("this evidence was folded under another plan or design: changed gates are a new attempt")
+        for period, share in head["shares"]:
+            if new.shares.get(period) != share:
+                raise InputError(f"period {period} began with the share {share}, got {new.shares.get(period)}: a new share is a new period")
+        new.last_look, new.split_fired_at, new.strays = head["last_look"], head["split_fired_at"], head["strays"]
+        new.broken = head["broken"]
+        new._fails.failed |= {(name, WHOLE, 0): at for name, at in head["failed"]}
+        new._roster.ids = arrays["ids"]
+        new._roster.columns = {name: arrays[f"units.{name}"] for name in new._roster.columns}
+        for k, (series, (n_events, n_left_out, periods)) in enumerate(zip(new._series.values(), head["series"], strict=True)):
+            series.n_events, series.n_left_out = n_events, n_left_out
+            series.sums = _sums({name: arrays[f"sums.{k}.{name}"] for name in _arrays(Sums())})
+            series.counts = arrays.get(f"counts.{k}")
+            for p in periods:
+                series.blocks[p] = Blocks(new.shares[p])
+                series.blocks[p].load({name: arrays[f"blocks.{k}.{p}.{name}"] for name in series.blocks[p].arrays()})
+        for tally, rows in zip((new._first, new._kept), head["split"], strict=True):
+            tally |= {p: np.array([old, fresh]) for p, old, fresh in rows}
+        return new
+
+
+def _arrays(sums: Sums) -> dict[str, NDArray[Any]]:
+    """Sums as arrays, one row a period and arm."""
+    parts = sorted(sums.parts.items())
+    return {"keys": np.array([[*key, part.n, part.n_nonzero] for key, part in parts], np.int64).reshape(-1, 4),
+            "shift": np.array([part.shift for _, part in parts]).reshape(-1, 3),
+            "offset": np.array([part.offset for _, part in parts]).reshape(-1, 3),
+            "products": np.array([part.products for _, part in parts]).reshape(-1, 3, 3)}
+
+
+def _sums(arrays: Mapping[str, NDArray[Any]]) -> Sums:
+    """The sums that `_arrays` gave."""
+    rows = zip(arrays["keys"].tolist(), arrays["shift"], arrays["offset"], arrays["products"], strict=True)
+    return Sums({(period, arm): Moments(n, nonzero, *rest) for (period, arm, n, nonzero), *rest in rows})
