@@ -78,6 +78,8 @@ class ObservationReader:
                 if number is None:
                     return f"{pointer}: expected a finite number"
                 found.append(number)
+            if found[1] < 0.0:
+                return f"{spec.of}: expected a number that is not negative"
             return found[0], found[1]
 
         return numbers
