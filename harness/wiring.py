@@ -24,6 +24,7 @@ from harness.adapters.redis.observations import RedisObservationLog
 from harness.adapters.redis.pairlog import RedisPairLog
 from harness.adapters.redis.presence import RedisPresence
 from harness.adapters.redis.shares import RedisShares
+from harness.adapters.redis.tokens import RedisTokens
 from harness.commands import decide, registry
 from harness.commands.run import Running
 from harness.commands.status import Watched
@@ -41,6 +42,7 @@ from harness.ports.observations import ObservationLog
 from harness.ports.pairlog import PairLog
 from harness.ports.presence import Presence
 from harness.ports.shares import Shares
+from harness.ports.tokens import Tokens
 from harness.roles import topology
 from harness.roles.analyst import Analyst, Analysts
 from harness.roles.joiner import Joiner, Joiners
@@ -97,6 +99,12 @@ def open_journal(store: str, rollout: Rollout) -> Journal:
     """The chain of records of a rollout."""
     _check_store(store)
     return RedisJournal(store, rollout.name, keep_s=rollout.keep.records_s)
+
+
+def open_tokens(store: str) -> Tokens:
+    """The tokens of a store."""
+    _check_store(store)
+    return RedisTokens(store)
 
 
 def _check_store(url: str) -> None:

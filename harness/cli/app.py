@@ -9,7 +9,7 @@ import typer
 
 from harness import config
 from harness.api import address
-from harness.cli import audit, demo, live, printing, replaying, tables
+from harness.cli import audit, demo, live, moving, printing, replaying, tables, tokens
 from harness.cli.stores import DATA
 from harness.wiring import code_version
 
@@ -152,6 +152,8 @@ def report(
     live.report(name, live.Where(None, store, data), output)
 
 
+moving.register(app)
+app.add_typer(tokens.app, name="token")
 tables.register(app)
 app.add_typer(audit.app, name="audit")
 app.command(name="demo")(demo.demo)
