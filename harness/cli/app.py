@@ -9,7 +9,7 @@ import typer
 
 from harness import config
 from harness.api import address
-from harness.cli import audit, demo, live, moving, printing, replaying, tables, tokens
+from harness.cli import audit, demo, live, moving, people, printing, replaying, tables, tokens
 from harness.cli.stores import DATA
 from harness.wiring import code_version
 
@@ -156,4 +156,5 @@ moving.register(app)
 app.add_typer(tokens.app, name="token")
 tables.register(app)
 app.add_typer(audit.app, name="audit")
+people.register(app)
 app.command(name="demo")(demo.demo)

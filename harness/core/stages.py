@@ -38,16 +38,16 @@ class Standing(StrEnum):
 
 MOVES: Mapping[Standing, Mapping[str, Standing]] = {
     Standing.RUNNING: {
-        "approved": Standing.RUNNING, "waived": Standing.RUNNING, "entered": Standing.RUNNING, "paused": Standing.PAUSED,
-        "promoted": Standing.PROMOTED, "rolled_back": Standing.ROLLED_BACK, "expired": Standing.EXPIRED,
+        "approved": Standing.RUNNING, "waived": Standing.RUNNING, "forgot": Standing.RUNNING, "entered": Standing.RUNNING,
+        "paused": Standing.PAUSED, "promoted": Standing.PROMOTED, "rolled_back": Standing.ROLLED_BACK, "expired": Standing.EXPIRED,
     },
     Standing.PAUSED: {
-        "approved": Standing.PAUSED, "waived": Standing.PAUSED, "resumed": Standing.RUNNING,
+        "approved": Standing.PAUSED, "waived": Standing.PAUSED, "forgot": Standing.PAUSED, "resumed": Standing.RUNNING,
         "rolled_back": Standing.ROLLED_BACK, "expired": Standing.EXPIRED,
     },
-    Standing.PROMOTED: {},
-    Standing.ROLLED_BACK: {},
-    Standing.EXPIRED: {},
+    Standing.PROMOTED: {"forgot": Standing.PROMOTED},
+    Standing.ROLLED_BACK: {"forgot": Standing.ROLLED_BACK},
+    Standing.EXPIRED: {"forgot": Standing.EXPIRED},
 }  # fmt: skip
 
 
@@ -81,7 +81,7 @@ class State:
     @property
     def final(self) -> bool:
         """Whether nothing can move it any more."""
-        return not MOVES[self.standing]
+        return all(to is self.standing for to in MOVES[self.standing].values())
 
     def waived(self, look: int) -> frozenset[str]:
         """The gates that two people waived, at a look (record time, microseconds)."""

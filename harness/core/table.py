@@ -156,6 +156,12 @@ class RowLayout:
         """The rows of a packed run, as one record array."""
         return np.frombuffer(data, self.dtype)
 
+    def forgotten(self, records: NDArray[np.void]) -> NDArray[np.void]:
+        """What is left of rows that are forgotten: when they arrived, so that the order holds. No table has them."""
+        found = np.zeros(len(records), self.dtype)
+        found["arrived"] = records["arrived"]
+        return found
+
 
 def _words(codes: Column, own: Sequence[str], shared: dict[str, int]) -> Codes:
     """Codes of one shard's dictionary as codes of a shared one, which grows by the words that occur."""
@@ -164,6 +170,16 @@ def _words(codes: Column, own: Sequence[str], shared: dict[str, int]) -> Codes:
     for code in used[used != NO_WORD]:
         lookup[code] = shared.setdefault(own[code], len(shared))
     return lookup[codes]
+
+
+def _remembered(records: NDArray[np.void]) -> NDArray[np.void]:
+    """Without the rows that were forgotten: they have no unit, and no key."""
+    gone: NDArray[np.bool_] = records["unit"] == 0
+    if not gone.any():
+        return records
+    gone[gone] = np.ascontiguousarray(records["key"][gone]).view(np.uint8).reshape(-1, KEY_BYTES).max(axis=1) == 0
+    kept: NDArray[np.void] = records[~gone]
+    return kept
 
 
 class TableBuilder:
@@ -184,6 +200,7 @@ class TableBuilder:
 
     def build(self, runs: Sequence[tuple[NDArray[np.void], Sequence[str]]]) -> PairTable:
         """One table of (records, words of their shard) runs, in the order (arrival time, event key)."""
+        runs = [(_remembered(run), words) for run, words in runs]
         raw = np.dtype((np.void, self.layout.width))  # as plain bytes rows are moved whole, else field by field
         records = np.concatenate([np.empty(0, raw), *(run.view(raw) for run, _ in runs)]).view(self.layout.dtype)
         order = _order(records)

@@ -45,3 +45,11 @@ class PairLog(Protocol):
 
     def words(self) -> Sequence[str]:
         """The shard's dictionary: what a coded field of a row means."""
+
+    def forget(self, unit: int) -> int:
+        """Leaves nothing of a unit's rows but when they arrived (`RowLayout.forgotten`), and nothing of their ids; returns how many it was.
+
+        Each run of rows is changed with the head, whose version rises by one: a joiner that works on the shard finds HeadMoved and
+        loads again. Counts stay. Events of the unit that are in flight are not rows yet. Raises StoreUnavailable (retriable; done again
+        it does the rest).
+        """

@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -187,6 +188,20 @@ class MemoryPairLog:
     def words(self) -> Sequence[str]:
         """The dictionary."""
         return tuple(self._words)
+
+    def forget(self, unit: int) -> int:
+        """Leaves nothing of a unit's rows but when they arrived."""
+        found = {}
+        for ordinal, row in self._rows.items():
+            records = self._layout.records(row)
+            if int(records["unit"][0]) == unit:
+                found[ordinal] = self._layout.forgotten(records).tobytes()[: self._layout.label_at] + self._layout.pack_label(None)
+        self._rows |= found
+        left = {id: tuple(ref for ref in refs if ref[1] not in found) for id, refs in self._ids.items()}
+        self._ids = {id: refs for id, refs in left.items() if refs}
+        if found:
+            self._head = replace(self._head, version=self._head.version + 1)
+        return len(found)
 
     def expire(self, stop: int) -> None:
         """Forgets the rows below this ordinal, as time does elsewhere."""

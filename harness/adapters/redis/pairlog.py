@@ -10,6 +10,7 @@ to: at most for the life of the rollout and `keep` after it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -18,14 +19,15 @@ import numpy as np
 from harness.adapters.codec import MsgpackCodec
 from harness.adapters.redis.chunks import CHUNK_ROWS, Bytes, Chunks
 from harness.adapters.redis.connection import address_of, connect, script, translated
-from harness.core.errors import HeadMoved, Overrun, RecordError
+from harness.core.errors import HeadMoved, Overrun, RecordError, StoreUnavailable
 from harness.core.pairing import Effects, Head, Known, Open, Snapshot
-from harness.core.routing import SOURCE_BYTES
+from harness.core.routing import ID_BYTES, SOURCE_BYTES
 from harness.core.table import RowLayout
 
 _ORDINAL_BYTES = 5  # a million million events
 _REF_BYTES = SOURCE_BYTES + _ORDINAL_BYTES
 _READ_CHUNKS = 64  # in one script
+_TRIES = 100
 
 
 def _flat(width: int, items: Sequence[bytes | str | int]) -> list[bytes | str | int]:
@@ -62,8 +64,8 @@ class RedisPairLog:
         self._head, self._open, self._settled = prefix + "head", prefix + "open", prefix + "settled"
         self._early, self._due, self._words = prefix + "early", prefix + "due", prefix + "words"
         self._tail, self._ids, self._pairs, self._labels = prefix + "tail", prefix + "ids:", prefix + "pairs:", prefix + "labels:"
-        scripts = map(script, ("apply.lua", "find.lua", "load.lua", "rows.lua", "snapshot.lua"))
-        self._apply, self._find, self._load, self._rows, self._snapshot = map(self._client.register_script, scripts)
+        scripts = map(script, ("apply.lua", "find.lua", "forget.lua", "load.lua", "rows.lua", "snapshot.lua"))
+        self._apply, self._find, self._forget, self._load, self._rows, self._snapshot = map(self._client.register_script, scripts)
         self._stored: tuple[Head, bytes] = (Head(), b"")  # the head last loaded or written, and its bytes, whatever release wrote them
 
     # ------------------------------------------------------------------------------------------------------------------ the head
@@ -200,6 +202,42 @@ class RedisPairLog:
             {n * CHUNK_ROWS + int(place): label for n, each in enumerate(labels) if each for place, label in _pairs(each)}, rows
         )
         return rows, int(floor)
+
+    # ---------------------------------------------------------------------------------------------------------------- forgetting
+    def forget(self, unit: int) -> int:
+        """Leaves nothing of a unit's rows but when they arrived, chunk by chunk."""
+        last = self.snapshot().head.resolved // CHUNK_ROWS
+        return sum(self._forget_in(chunk, unit) for chunk in range(last + 1))
+
+    def _forget_in(self, chunk: int, unit: int) -> int:
+        """The same in one chunk, which a joiner may be writing to."""
+        for _ in range(_TRIES):
+            with translated(self._where):
+                head, _ = self._snapshot([self._head, self._open])
+                _, resolved, tail, sealed, _ = self._rows([self._head, self._tail, self._pairs, self._labels], [chunk, chunk])
+            full = bool(sealed[0])
+            if not full and chunk != int(resolved) // CHUNK_ROWS:
+                return 0
+            rows = self._chunks.open(sealed) if full else self._chunks.begun(tail)
+            records = rows.reshape(-1).view(self._layout.dtype)
+            places = np.flatnonzero(records["unit"] == unit)
+            if not len(places):
+                return 0
+            gone, ids = {chunk * CHUNK_ROWS + int(place) for place in places}, [bytes(key)[:ID_BYTES] for key in records["key"][places]]
+            records[places] = self._layout.forgotten(records[places])
+            facts = np.ascontiguousarray(rows[:, : self._chunks.facts_bytes]).tobytes()
+            left = {id: _packed([ref for ref in known.events if ref[1] not in gone]) for id, known in self.find(ids).items()}
+            before = self._decode(head)
+            after = self._codec.encode_head(replace(before, version=before.version + 1))
+            arguments = [head, after, chunk, int(not full), self._chunks.seal(facts) if full else facts, *_flat(1, places.tolist())]
+            with translated(self._where):
+                done = self._forget(
+                    [self._head, self._tail, self._ids, self._pairs, self._labels],
+                    [*arguments, *_flat(2, [x for id, refs in left.items() for x in (id, refs)])],
+                )
+            if done:
+                return len(places)
+        raise StoreUnavailable(f"{self._shard}: a joiner was faster each time; try again")
 
     def close(self) -> None:
         """Lets go of all connections."""

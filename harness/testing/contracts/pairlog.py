@@ -148,3 +148,36 @@ class PairLogContract:
         pair_log.apply(Effects(head=head(2), words=("\u00e5", "SE ")), after=head(1))
         pair_log.apply(Effects(head=head(3)), after=head(2))
         assert list(again.words()) == ["SE", "", "\u00e5", "SE "]
+
+    def test_of_a_forgotten_unit_only_the_times_of_its_rows_are_left(self, pair_log: PairLog, again: PairLog, layout: RowLayout) -> None:
+        """In a full chunk and in one that grows; the rows of others, the order and the counts stay as they are."""
+        rows, width, before = self._rows(layout, 0, 300), layout.width, Head()
+        ids = {n: samples.key(f"e{n}")[:10] for n in (5, 280)}
+        refs = {ids[5]: ((b"here", 5),), ids[280]: ((b"here", 280), (b"else", 7))}
+        labels = {n: layout.pack_label(samples.outcome(400, f"e{n}")) for n in (5, 6, 280)}
+        pair_log.apply(Effects(head=head(1, ordinal=300, resolved=300), rows=rows, ids=refs), after=before)
+        pair_log.apply(Effects(head=head(2, ordinal=300, resolved=300), labels=labels), after=head(1, ordinal=300, resolved=300))
+        assert [again.forget(samples.event(n, f"e{n}").unit) for n in (5, 280, 280)] == [1, 1, 0]
+        found = pair_log.rows(0, 300)
+        for n in (5, 280):
+            record = layout.records(found[n * width : (n + 1) * width])[0]
+            assert (int(record["arrived"]), int(record["unit"]), bytes(record["key"])) == (samples.event(n, "x").arrived, 0, bytes(14))
+            left = layout.forgotten(layout.records(rows[n * width : (n + 1) * width])).tobytes()
+            assert record.tobytes()[: layout.label_at] == left[: layout.label_at]
+            assert layout.label_order(found[n * width : (n + 1) * width]) == (-1, 0)
+        kept = [n for n in range(300) if n not in (5, 6, 280)]
+        assert b"".join(found[n * width : (n + 1) * width] for n in kept) == b"".join(rows[n * width : (n + 1) * width] for n in kept)
+        assert layout.label_order(found[6 * width : 7 * width]) == (samples.outcome(400, "e6").time, 0)
+        assert {id: known.events for id, known in pair_log.find(list(ids.values())).items()} == {ids[280]: ((b"else", 7),)}
+        assert pair_log.snapshot().head == head(4, ordinal=300, resolved=300, counts=head(2).counts)
+
+    def test_a_joiner_finds_that_somebody_was_forgotten(self, pair_log: PairLog, again: PairLog, layout: RowLayout) -> None:
+        """Else it would write back what it has read before."""
+        pair_log.apply(Effects(head=head(1, ordinal=3, resolved=3), rows=self._rows(layout, 0, 3)), after=Head())
+        assert again.forget(samples.event(1, "e1").unit) == 1
+        with pytest.raises(HeadMoved):
+            pair_log.apply(Effects(head=head(2, ordinal=3, resolved=3)), after=head(1, ordinal=3, resolved=3))
+        loaded, _, _ = pair_log.load()
+        pair_log.apply(Effects(head=replace(loaded, version=3, ordinal=5, resolved=5), rows=self._rows(layout, 3, 5)), after=loaded)
+        records = layout.records(pair_log.rows(0, 5))
+        assert [int(unit) != 0 for unit in records["unit"]] == [True, False, True, True, True]

@@ -155,7 +155,7 @@ def test_no_chain_of_records_leaves_an_end_or_skips_a_stage(kinds: list[str]):
             continue
         before, state = state, fold(state, what, head=f"{n}")
         assert (state.standing, state.stage - before.stage) == (allowed, int(kind == "entered"))
-    assert not (state.final and MOVES[state.standing])
+    assert state.final is (state.standing not in (Standing.RUNNING, Standing.PAUSED))
 
 
 @given(data=st.data())
@@ -185,3 +185,12 @@ def test_nothing_is_promoted_without_all_gates_passed_and_all_approvals_given(da
             if move.stage == 1:
                 assert {said.by for said in state.approvals} >= {"bea", "cyd"}
         state = fold(state, record(move.kind, stage=move.stage, since=timestamp(look)), head=f"{n}")
+
+
+@pytest.mark.parametrize("before", [(), ("paused",), ("rolled_back",), ("expired",)])
+def test_somebody_can_be_forgotten_at_any_time_and_nothing_moves(before: tuple[str, ...]):
+    """A right that does not end with a rollout; it changes neither stage nor standing, nor what was approved."""
+    records = [*APPROVED, *map(record, before)]
+    state, found = after(*records), after(*records, record("forgot", rows=3))
+    assert replace(found, head=state.head, n_records=state.n_records) == state
+    assert found.n_records == state.n_records + 1

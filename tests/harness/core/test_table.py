@@ -261,3 +261,18 @@ def test_flips_add_up_over_any_cut(ages, cut):
     parts, whole = [flips(table(run), ["adult"])["adult"] for run in runs], flips(table(*runs), ["adult"])["adult"]
     assert {name: parts[0][name] + parts[1][name] for name in whole} == whole
     assert whole["pairs"] == len(ages) >= sum(n for name, n in whole.items() if name != "pairs")
+
+
+def test_rows_that_were_forgotten_are_in_no_table():
+    """Neither the analyst nor an archive nor an export counts what was taken out; a unit that happens to be 0 is somebody."""
+    run = Run()
+    for n in range(4):
+        run.add(n, f"e{n}")
+    records, words = run.part
+    records = records.copy()
+    records[1:2] = RowLayout(ROLLOUT).forgotten(records[1:2])
+    records["unit"][2] = 0
+    found = TableBuilder(ROLLOUT).build([(records, words)])
+    assert [int(at - START) // 1_000_000 for at in found["arrived"]] == [0, 2, 3]
+    everybody = RowLayout(ROLLOUT).forgotten(records)
+    assert len(TableBuilder(ROLLOUT).build([(everybody, words)])) == 0
