@@ -26,6 +26,7 @@ from harness.ports.ledger import Folded
 from harness.ports.observations import Observed
 
 _STATUSES = frozenset({ANSWERED, *MISSING_REASONS})
+_KEY_SIZES = frozenset({KEY_BYTES})
 _LINK = re.compile(rb"1[0-9a-f]{128}")
 _UNREADABLE = (ValueError, RecursionError, OverflowError)  # those of msgspec and of Unicode are ValueErrors
 T = TypeVar("T")
@@ -99,7 +100,7 @@ class _Folded(Struct, array_like=True, frozen=True, tag=1):
 
 def _check_keys(events: Sequence[Event | Answer], outcomes: Sequence[Outcome]) -> None:
     """Raises RecordError for keys that are no keys."""
-    if any(len(event.key) != KEY_BYTES for event in events) or any(len(outcome.key) != ID_BYTES for outcome in outcomes):
+    if not _KEY_SIZES.issuperset([len(event.key) for event in events]) or any(len(outcome.key) != ID_BYTES for outcome in outcomes):
         raise RecordError("a key of another length than those of this release")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
@@ -196,11 +197,10 @@ def _output_reader(output: Output, lane: str) -> Callable[[object], OutputValue 
     if reader is None:
         return lambda answer: None
     find = pointed(reader.pointer)
+    if reader.how == "field" and output.type == "number":
+        return _number_reader(output, find)
     read: Callable[[Output, object], OutputValue | None]
-    if reader.how != "field":
-        read = partial(_from_bands, reader=reader)
-    else:
-        read = _number if output.type == "number" else _label if output.type == "label" else _scores
+    read = partial(_from_bands, reader=reader) if reader.how != "field" else _label if output.type == "label" else _scores
 
     def found(answer: object) -> OutputValue | None:
         value = find(answer)
@@ -209,9 +209,23 @@ def _output_reader(output: Output, lane: str) -> Callable[[object], OutputValue 
     return found
 
 
+def _number_reader(output: Output, find: Callable[[object], object]) -> Callable[[object], OutputValue | None]:
+    """A number in its range, which most answers are: found with one comparison."""
+    low, high = output.range or (-sys.float_info.max, sys.float_info.max)
+
+    def found(answer: object) -> OutputValue | None:
+        value = find(answer)
+        return value if type(value) is float and low <= value <= high else _number(output, value)
+
+    return found
+
+
 def outputs_reader(outputs: Mapping[str, Output], lane: str) -> Callable[[object], tuple[OutputValue, ...] | None]:
     """What reads every output of one lane's answers, in the config's order; None (a bad output) if any of them is bad."""
     readers = [_output_reader(output, lane) for output in outputs.values()]
+    if len(readers) == 1:
+        only = readers[0]
+        return lambda answer: None if (value := only(answer)) is None else (value,)
 
     def read(answer: object) -> tuple[OutputValue, ...] | None:
         values = []

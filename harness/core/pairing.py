@@ -176,6 +176,7 @@ class Fold:
         self._bus_time = max(self._bus_time, frame.sent)
         told = self._upto.get(frame.source, NEVER)
         seen = self._seen.get(frame.source, -1)
+        n_new = 0
         for entry in frame.entries:
             if entry.position <= seen:
                 continue
@@ -185,7 +186,7 @@ class Fold:
                     if entry.arrived <= told:
                         told += 1
                         entry = stamped(entry, told)
-                    self._event(entry, position, frame.sent)
+                    n_new += self._event(entry, position, frame.sent)
                 case Invalid():
                     self._tally.add("mirrored")
                     self._tally.add("invalid")
@@ -193,26 +194,28 @@ class Fold:
                     self._outcome(entry)
                 case InvalidOutcome():
                     self._tally.add("invalid_outcomes")
+        self._tally.add("mirrored", n_new)
         self._seen[frame.source] = seen
         self._upto[frame.source] = max(told, frame.upto)
 
-    def _event(self, event: Event, mirror: int, sent: int) -> None:
+    def _event(self, event: Event, mirror: int, sent: int) -> bool:
+        """Opens an event; False for a duplicate."""
         key = event.key
         id, source = key[:ID_BYTES], key[ID_BYTES:]
         known = self._known.get(id, _NOTHING)
         others = self._ids.get(id) or known.events
         if others and any(other == source for other, _ in others):
             self._tally.add("duplicates")
-            return
+            return False
         ordinal = self._ordinal
         self._ordinal = ordinal + 1
-        self._tally.add("mirrored")
-        self._ids[id] = (*others, (source, ordinal))
+        self._ids[id] = (*others, (source, ordinal)) if others else ((source, ordinal),)
         lanes = self._lanes if self._replica is None else self.asked(key)
         self._opens[ordinal] = self._by_key[key] = _Live(ordinal, event, mirror, sent, lanes, {}, None)
         self._changed.add(ordinal)
         if known.early or id in self._early:
             self._welcome(id)
+        return True
 
     def _welcome(self, id: bytes) -> None:
         """Joins the outcomes that came before their event."""
@@ -273,15 +276,25 @@ class Fold:
         self._predictions = max(self._predictions, position)
         if frame.version is not None:
             self._tally.lane("versions", frame.lane, frame.version)
-        counted: dict[str, int] = {}
+        lane, fits, held = frame.lane, self.layout.fits, self._by_key
+        n_answered = n_paired = 0
         for answer in frame.answers:
-            opened = self._by_key.get(answer.key)
+            opened = held.get(answer.key)
             if opened is None:
-                self._answer_too_late(frame.lane, answer)
-            elif (status := self._answer(opened, frame.lane, answer)) is not None:
-                counted[status] = counted.get(status, 0) + 1
-        for status, n in counted.items():
-            self._tally.lane("lanes", frame.lane, status, n)
+                self._answer_too_late(lane, answer)
+                continue
+            answers = opened.answers
+            if answer.status != ANSWERED or lane in answers or lane not in opened.lanes or not fits(answer.outputs):
+                self._answer(opened, lane, answer)
+                continue
+            answers[lane] = answer
+            self._changed.add(opened.ordinal)
+            n_answered += 1
+            if len(answers) == len(opened.lanes):
+                n_paired += self._settle(opened)
+        if n_answered:
+            self._tally.lane("lanes", lane, ANSWERED, n_answered)
+        self._tally.add("paired", n_paired)
 
     def _answer_too_late(self, lane: str, answer: Answer) -> None:
         """An answer on an event that is no longer, or never was, held."""
@@ -293,11 +306,11 @@ class Fold:
         elif answer.status == ANSWERED and first == NO_ANSWER:
             self._tally.lane("lanes", lane, "late")
 
-    def _answer(self, opened: _Live, lane: str, answer: Answer) -> str | None:
-        """What the answer is counted as; None for one that is not the lane's first, or of a lane that was not asked."""
+    def _answer(self, opened: _Live, lane: str, answer: Answer) -> None:
+        """An answer that is not simply the first of its lane: of a lane that was not asked, another one, a bad one, or none."""
         if lane not in opened.lanes:
             self._tally.add("unknown")
-            return None
+            return
         if answer.status == ANSWERED and not self.layout.fits(answer.outputs):  # of another config, or none of ours
             answer = Answer(key=answer.key, status="bad_output", latency_ms=answer.latency_ms)
         answers = opened.answers
@@ -305,16 +318,21 @@ class Fold:
         if first is not None:
             if first.status == NO_ANSWER and answer.status == ANSWERED:
                 self._tally.lane("lanes", lane, "late")
-            return None
+            return
         answers[lane] = answer
         self._changed.add(opened.ordinal)
+        self._tally.lane("lanes", lane, answer.status)
         if len(answers) == len(opened.lanes):
-            charged = next((x for x in _CHARGED if answers[x].status != ANSWERED), None)
-            if charged is None:
-                self._tally.add("paired")
-            else:
-                self._tally.lane("missing", charged, answers[charged].status)
-        return answer.status
+            self._tally.add("paired", self._settle(opened))
+
+    def _settle(self, opened: _Live) -> bool:
+        """Whether an event that has all its answers is a pair; one that is missing is charged to one lane."""
+        answers = opened.answers
+        for lane in _CHARGED:
+            if answers[lane].status != ANSWERED:
+                self._tally.lane("missing", lane, answers[lane].status)
+                return False
+        return True
 
     def asked(self, key: bytes) -> tuple[str, ...]:
         """The lanes that are asked about an event."""
@@ -342,13 +360,14 @@ class Fold:
         n_sources: partitions of the events topic; until each has spoken the watermark is NEVER.
         """
         resolved, rows = self.head.resolved, bytearray()
-        while (ready := self._opens.get(resolved)) is not None and ready.settled:
-            rows += self.layout.pack(ready.event, ready.answers, ready.outcome, self._words)
+        pack, words = self.layout.pack, self._words
+        while (ready := self._opens.get(resolved)) is not None and len(ready.answers) == len(ready.lanes):
+            rows += pack(ready.event, ready.answers, ready.outcome, words)
             resolved += 1
-        kept = {ordinal: self._opens[ordinal].frozen() for ordinal in sorted(self._changed) if ordinal >= resolved}
+        kept = {ordinal: self._opens[ordinal].frozen() for ordinal in sorted([n for n in self._changed if n >= resolved])}
         settled = {ordinal: opened for ordinal, opened in kept.items() if self._opens[ordinal].settled}
         n_spoken = sum(source.startswith("events/") for source in self._upto)
-        unresolved = min((o.event.arrived for n, o in self._opens.items() if n >= resolved), default=None)
+        unresolved = min((self._opens[n].event.arrived for n in range(resolved, self._ordinal)), default=None)
         low = self.low_water() if n_spoken >= n_sources else NEVER
         head = Head(
             version=self.head.version + 1, mirror=self._mirror, predictions=self._predictions, ordinal=self._ordinal, resolved=resolved,

@@ -32,7 +32,10 @@ class Hasher:
         if begun is None:  # keyed once: a copy takes half the time
             begun = self._begun[purpose, size] = blake2b(digest_size=size, key=self._key, person=purpose)
         hashed = begun.copy()
-        hashed.update(text.encode("utf-8", "surrogatepass"))
+        try:
+            hashed.update(text.encode())
+        except UnicodeEncodeError:  # half a surrogate pair: JSON can say it
+            hashed.update(text.encode("utf-8", "surrogatepass"))
         return hashed.digest()
 
     def event_id(self, id: str) -> bytes:

@@ -128,7 +128,7 @@ class Joiner:
     def _commit(self, frames: Mirrored, answers: Answered, due: Sequence[bytes]) -> None:
         fold = self._fold
         unknown = fold.unknown_keys((f for _, f in frames if f is not None), (f for _, f in answers if f is not None)) | set(due)
-        fold.know(self._pair_log.find(sorted(unknown)))
+        fold.know(self._pair_log.find(list(unknown)))
         for position, frame in frames:
             if frame is None:
                 fold.skip(mirror=position)

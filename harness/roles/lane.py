@@ -86,7 +86,8 @@ class Lane:
         events = [entry for entry in frame.entries if isinstance(entry, Event)]
         if self._spec.of is not None:
             events = [event for event in events if replicated(event.key, self._spec.percent)]
-        return [_Asked(event, frame.sent) for event in events]
+        sent = frame.sent
+        return [_Asked(event, sent) for event in events]
 
     def _answered(self, asked: Sequence[tuple[Record, Sequence[_Asked]]]) -> dict[int, list[AnswerFrame]]:
         """Shard -> answer frames, one for each mirror frame that holds events, in the order of the mirror."""
@@ -111,22 +112,20 @@ class Lane:
     def _call(self, asked: Sequence[_Asked]) -> list[_Said]:
         """One call. Answers become outputs here, so that a model with long answers fills no memory."""
         oldest = self._clock.now() - self._window  # events of older frames are closed, or will be before an answer could come
-        calls = [self._asking(each.event) for each in asked if each.sent >= oldest]
-        replies = iter(self._model.call(calls, timeout_s=self._spec.timeout_s) if calls else ())
-        pairs = [(each.event, next(replies) if each.sent >= oldest else SHED) for each in asked]
-        return [(self._answer(event, reply), reply.version) for event, reply in pairs]
-
-    def _asking(self, event: Event) -> Call:
-        return Call(event_id=event.id, payload=event.payload, decode=self._codec.json)
+        decode = self._codec.json
+        calls = [Call(event_id=event.id, payload=event.payload, decode=decode) for event, sent in asked if sent >= oldest]
+        replies = self._model.call(calls, timeout_s=self._spec.timeout_s) if calls else ()
+        if len(calls) < len(asked):
+            rest = iter(replies)
+            replies = [next(rest) if sent >= oldest else SHED for _, sent in asked]
+        return [(self._answer(event, reply), reply.version) for (event, _), reply in zip(asked, replies, strict=True)]
 
     def _answer(self, event: Event, reply: Reply) -> Answer:
         """A raw reply as an answer: outputs read, and what is no answer named."""
         if reply.status != ANSWERED:
             return Answer(event.key, reply.status, (), reply.latency_ms)
         outputs = self._outputs(reply.answer)
-        if outputs is None:
-            return Answer(event.key, "bad_output", (), reply.latency_ms)
-        return Answer(event.key, ANSWERED, outputs, reply.latency_ms)
+        return Answer(event.key, "bad_output" if outputs is None else ANSWERED, outputs or (), reply.latency_ms)
 
     def close(self) -> None:
         """Lets go of the connections and stops the model."""

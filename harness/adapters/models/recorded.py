@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from harness.core.errors import UsageError
+from harness.core.events import ANSWERED
 from harness.core.outputs import MISSING, finite, pointer, tokens_of
 from harness.ports.model import Call, Reply
 
@@ -119,11 +120,13 @@ def _only(tokens: Sequence[str]) -> Callable[[bytes], Any]:
         kind = part | msgspec.UnsetType
     decoder = msgspec.json.Decoder(part)
 
+    decode, absent = decoder.decode, msgspec.UNSET
+
     def read(payload: bytes) -> Any:
-        found: Any = decoder.decode(payload)
+        found: Any = decode(payload)
         for _ in tokens:
             found = found.found
-            if found is msgspec.UNSET:
+            if found is absent:
                 return MISSING
         return found
 
@@ -146,16 +149,14 @@ class RecordedInEvent:
         return [self._reply(call) for call in calls]
 
     def _reply(self, call: Call) -> Reply:
-        found = self._found(call)
-        return NO_ANSWER if found is MISSING or found is None else Reply(status="answered", answer=found)
-
-    def _found(self, call: Call) -> Any:
         if call.payload and self._narrow is not None:
             try:
-                return self._narrow(call.payload)
+                found = self._narrow(call.payload)
             except msgspec.ValidationError:  # something on the way is no object
-                pass
-        return pointer(call.data, self._path)
+                found = pointer(call.data, self._path)
+        else:
+            found = pointer(call.data, self._path)
+        return NO_ANSWER if found is MISSING or found is None else Reply(ANSWERED, found)
 
     def close(self) -> None:
         """Nothing was started."""
