@@ -5,6 +5,7 @@
 #   make check   ruff, mypy and the rules of who may import whom
 #   make faults N=200 [SEED=1]   that many drawn schedules of faults on real processes; Kafka's need Java and Maven
 #   make calibrate  measure error rates and delays of the statistics again, into docs/statistics.md (ten minutes)
+#   make asos DATA=path  two arms on the looks of 78 real experiments, into docs/statistics.md; the file is not in this repository
 #   make bench   the pipeline beside its floor and its peers, on a Kafka and a Redis of its own; EVENTS=100000, some minutes
 #   make clean   remove all that these commands made
 #
@@ -22,7 +23,7 @@ pip        = "$(VENV)/bin/python" -m pip --disable-pip-version-check
 # A redis-server inside the venv counts as one on the PATH.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test check faults calibrate bench clean
+.PHONY: demo test check faults calibrate asos bench clean
 .DELETE_ON_ERROR:
 
 # After `make test` the demo has all it needs already.
@@ -42,6 +43,10 @@ faults: $(VENV)/.installed-everything
 
 calibrate: $(VENV)/.installed-everything
 	"$(VENV)/bin/python" benchmarks/calibrate.py --write docs/statistics.md
+
+DATA ?= asos_digital_experiments_dataset.parquet
+asos: $(VENV)/.installed-everything
+	"$(VENV)/bin/python" benchmarks/asos.py "$(DATA)" --write docs/statistics.md --picture docs/assets/asos.svg
 
 EVENTS ?= 100000
 bench: $(VENV)/.installed-everything
