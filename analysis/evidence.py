@@ -22,9 +22,10 @@ from analysis.metrics.support import Floats
 from analysis.metrics.tally import Batch, Tally
 from analysis.packing import pack, unpack
 from analysis.plan import WHOLE, Item, Plan
-from analysis.prefix import Coverage, Indices, Mask, Recent, Sighted, Split, Units, check_order
+from analysis.prefix import Coverage, Fold, Indices, Mask, Recent, Sighted, Split, Units, check_order
 from analysis.sampling import Sampling
 from analysis.sequential.detector import Detectors
+from analysis.staged import Staged
 from analysis.types import CLASS_KINDS, Gate, GateResult, Group, InputError, PairTable
 from analysis.windows import NOTHING, Windows, both
 
@@ -32,21 +33,6 @@ __all__ = ["Evidence", "Plan", "combine"]
 
 PAIRS: Domain = ("pairs",)
 _GROUPS: dict[bool, Group] = {False: "unlabelled", True: "labelled"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Fold:
-    """One call of `fold`: its table, its looks, the look of each row, and what gates share.
-
-    rows: of each domain and item the rows, which of them are the first of their unit, and which the first of it in their window.
-    """
-
-    table: PairTable
-    looks: Indices
-    look_of_row: Indices
-    places: Indices
-    slots: dict[Item, tuple[Indices, Mask]] = field(default_factory=dict)
-    rows: dict[tuple[Domain, Item], tuple[Indices, Mask, Mask]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -73,6 +59,7 @@ class Evidence:
     _tallies: dict[tuple[str, Item], Tally] = field(init=False, default_factory=dict)
     _detectors: dict[tuple[str, Item], Detectors] = field(init=False, default_factory=dict)
     _windows: dict[tuple[str, Item], Windows] = field(init=False, default_factory=dict)
+    _staged: dict[tuple[str, Item], Staged] = field(init=False, default_factory=dict)
     _sampling: Sampling = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,6 +78,8 @@ class Evidence:
                 self._sighted.setdefault((test.domain, item), Sighted())
                 if gate.unit != "first":
                     self._windows[gate.name, item] = Windows(test.support, gate.unit_window_us or 0, gate.unit == "ever")
+                if gate.method == "group_sequential":
+                    self._staged[gate.name, item] = Staged(test, self.plan.alpha_of(gate), self.plan.fail_level)
                 if gate.counted and item in testable(gate):
                     self._recent.setdefault((test.domain, item), Recent())
                     self._detectors[gate.name, item] = Detectors(test.design.fail, test.support.kind != "numeric")
@@ -136,10 +125,10 @@ class Evidence:
         self.last_look, self.n_rows = int(looks[-1]), self.n_rows + len(table)
         self._last_arrived = int(arrived[-1]) if len(arrived) else self._last_arrived
 
-    def _shared(self, table: PairTable, look_of_row: Indices, looks: Indices) -> _Fold:
+    def _shared(self, table: PairTable, look_of_row: Indices, looks: Indices) -> Fold:
         """What gates share: places of units, slots of segments, coverage, and first events of each domain."""
         places = self._units.places(table["unit_id"]) if len(table) else np.zeros(0, np.int64)
-        fold = _Fold(table, looks, look_of_row, places)
+        fold = Fold(table, looks, look_of_row, places)
         if not len(table):
             return fold
         windows = table["arrived"] // self.plan.window_us
@@ -186,7 +175,7 @@ class Evidence:
         for (_, item), detectors in self._detectors.items():
             detectors.grow(len(self._splits[item].values))
 
-    def _fold_gate(self, gate: Gate, fold: _Fold, paths: dict[tuple[str, Item], Floats]) -> None:
+    def _fold_gate(self, gate: Gate, fold: Fold, paths: dict[tuple[str, Item], Floats]) -> None:
         """Add one gate's contributions; `paths` gets the log e-value of its fail for each slot and look."""
         test = self._tests.get(gate.name)
         batches: dict[Item, tuple[Batch, Indices, Mask]] = {}
@@ -199,14 +188,13 @@ class Evidence:
             if test is None:
                 paths[gate.name, item] = np.zeros((n_slots, len(fold.looks)))
                 continue
-            tally = self._tallies[gate.name, item]
+            tally, staged = self._tallies[gate.name, item], self._staged.get((gate.name, item))
+            batch, looks, fresh = batches.get(item, (NOTHING, np.zeros(0, np.int64), NOTHING.first))
+            args = tally, batch, looks, len(fold.looks)
+            paths[gate.name, item] = fail_paths(test, *args) if staged is None else staged.paths(*args)
             if item in batches:
-                batch, looks, fresh = batches[item]
-                paths[gate.name, item] = fail_paths(test, tally, batch, looks, len(fold.looks))
                 tally.add(batch)
                 self._watch(test, item, batch, fold.looks[looks], fresh)
-            else:
-                paths[gate.name, item] = np.repeat(test.log_e_fail(tally.counts)[:, None], len(fold.looks), axis=1)
             paths[gate.name, item][:, self._sampling.misdrawn(gate, fold.looks)] = -np.inf
 
     def _watch(self, test: Test, item: Item, batch: Batch, looks: Indices, fresh: Mask) -> None:
@@ -221,7 +209,7 @@ class Evidence:
         alarms = {slot: int(looks[rows[at]]) for slot, at in found.items()}
         self._fails.alarm(test.gate, item, {slot: at for slot, at in alarms.items() if not self._sampling.misdrawn(test.gate, [at])[0]})
 
-    def _batches(self, test: Test, fold: _Fold) -> dict[Item, tuple[Batch, Indices, Mask]]:
+    def _batches(self, test: Test, fold: Fold) -> dict[Item, tuple[Batch, Indices, Mask]]:
         """For each item the gate's contributions of this fold, the look of each, and which are the first of a unit in a window."""
         values, weights, n_good = self._values(test, fold)
         batches = {}
@@ -238,7 +226,7 @@ class Evidence:
             batches[item] = batch, fold.look_of_row[rows], fresh[kept]
         return batches
 
-    def _told(self, gate: Gate, fold: _Fold, batches: dict[Item, tuple[Batch, Indices, Mask]]) -> dict[Item, tuple[Batch, Indices, Mask]]:
+    def _told(self, gate: Gate, fold: Fold, batches: dict[Item, tuple[Batch, Indices, Mask]]) -> dict[Item, tuple[Batch, Indices, Mask]]:
         """For a gate that counts windows of units: its events, and after them what the windows that are over tell."""
         found = {}
         for item in _items(gate) if gate.unit != "first" else ():
@@ -251,7 +239,7 @@ class Evidence:
             found[item] = batch, np.concatenate([looks, at]), batch.first
         return found
 
-    def _values(self, test: Test, fold: _Fold) -> tuple[Floats, Floats | None, int]:
+    def _values(self, test: Test, fold: Fold) -> tuple[Floats, Floats | None, int]:
         """(contribution and weight of every row, how many rows come before the first faulty one); a fault breaks the gate."""
         values, weights = contributions_of(test.gate, fold.table)
         rows = fold.rows[test.domain, WHOLE][0]
@@ -300,7 +288,8 @@ class Evidence:
             segment=dict(zip(item, split.values[slot], strict=True)) if item else None, tally=self._tallies.get((gate.name, item)),
             slot=slot, n_rows=split.rows[slot], n_pairs=split.pairs[slot], unsupported=unsupported,
             failed=(gate.name, item, slot) in self._fails.failed, alarmed_at=self._fails.alarmed.get((gate.name, item, slot)),
-            broken=gate.name in self._broken, misdrawn=self._misdrawn(gate), alpha=self.plan.alpha_of(gate), fail_level=fail_level)
+            broken=gate.name in self._broken, misdrawn=self._misdrawn(gate), alpha=self.plan.alpha_of(gate), fail_level=fail_level,
+            staged=staged.row(slot) if (staged := self._staged.get((gate.name, item))) else None)
         try:
             return judge(gate, self._tests.get(gate.name), row)
         except Exception as error:  # reading never changes the state, so this is kept apart from it
@@ -331,8 +320,8 @@ class Evidence:
             arrays |= {f"counts.{k}": tally.counts, f"events.{k}": tally.events, f"cells.{k}": tally.cells}
         return pack(head, arrays)
 
-    def _parts(self) -> tuple[Detectors | Windows, ...]:
-        return *self._detectors.values(), *self._windows.values()
+    def _parts(self) -> tuple[Detectors | Windows | Staged, ...]:
+        return *self._detectors.values(), *self._windows.values(), *self._staged.values()
 
     def _all_tallies(self) -> tuple[Tally, ...]:
         return *self._tallies.values(), *self._sampling.tallies.values()

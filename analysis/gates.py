@@ -74,10 +74,21 @@ def prepare(gate: Gate) -> Test:
             raise InputError(f"a quantile is tested by the mixture, got {gate.method}")
         return Test(gate, domain, support, quantile_design(gate.metric.quantile or 0.0, gate.word), edges_of(gate))
     question = Question(kind=support.kind, low=support.low, high=support.high, word=gate.word, limit=gate.limit, expect=gate.expect,
-                        discordance=_spread(gate, support), method=gate.method)
+                        discordance=_spread(gate, support), method="beta-binomial" if gate.method == "beta-binomial" else "mixture")
+    if gate.method == "group_sequential":
+        _check_staged(gate, support)
     if gate.method != "mixture" and support.least is not None:
         raise InputError(f"{gate.method} takes counts of 0 and 1, not labels with weights")
     return Test(gate, domain, support, design(question))
+
+
+def _check_staged(gate: Gate, support: Support) -> None:
+    """A plan needs one sum of units that is normal in time: no weights, and one limit."""
+    plan = gate.plan
+    if plan is None or plan.maximum < plan.looks or not 1 <= plan.looks <= 50:
+        raise InputError(f"group_sequential needs a plan of 1 to 50 looks and at least as many units, got {plan}")
+    if gate.metric.weighted or support.least is not None or gate.word == "within":
+        raise InputError(f"group_sequential takes one limit and labels without weights, got {gate.word}")
 
 
 def _spread(gate: Gate, support: Support) -> float | None:
@@ -93,12 +104,21 @@ def _spread(gate: Gate, support: Support) -> float | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StagedRow:
+    """What a group sequential gate says of a row after its last planned look. looks: how many were taken."""
+
+    passed: bool
+    interval: Interval
+    looks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RowEvidence:
     """What is known of one row at a look.
 
     n_rows, n_pairs: events of the row's segment, and those that both lanes answered. unsupported: a decision cell has pairs and no
     label. failed: a fail is latched. alarmed_at: the look of the change detector's alarm, None without one. broken: the gate met an
-    error. misdrawn: labels are not as frequent as recorded. fail_level: level of the row's own fail.
+    error. misdrawn: labels are not as frequent as recorded. fail_level: level of the row's own fail. staged: of a group sequential gate.
     """
 
     segment: Mapping[str, str] | None
@@ -113,6 +133,7 @@ class RowEvidence:
     misdrawn: bool
     alpha: float
     fail_level: float
+    staged: StagedRow | None = None
 
 
 def judge(gate: Gate, test: Test | None, row: RowEvidence) -> GateResult:
@@ -128,8 +149,10 @@ def judge(gate: Gate, test: Test | None, row: RowEvidence) -> GateResult:
     blank = replace(blank, n_units=n_units, n_events=int(row.tally.events[row.slot]))
     if row.broken:
         return blank if stopped else replace(blank, reason="compute_error")
-    log_e_pass, log_e_fail = float(test.log_e_pass(counts)), float(test.log_e_fail(counts))
-    interval = _interval(test, row, row.tally) if n_units else None
+    staged = row.staged  # no e-values then: its evidence is a boundary
+    log_e_pass, log_e_fail = (None, None) if staged else (float(test.log_e_pass(counts)), float(test.log_e_fail(counts)))
+    interval = staged.interval if staged else _interval(test, row, row.tally) if n_units else None
+    passed = staged.passed if staged else log_e_pass is not None and log_e_pass >= -log(row.alpha)
     estimate, estimate_events = _estimates(test, row, row.tally)
     result = replace(blank, estimate=estimate, estimate_events=estimate_events, log_e_pass=log_e_pass, log_e_fail=log_e_fail,
                      lower=_finite(interval.low if interval else None), upper=_finite(interval.high if interval else None))
@@ -137,7 +160,7 @@ def judge(gate: Gate, test: Test | None, row: RowEvidence) -> GateResult:
         return result
     if row.misdrawn:
         return replace(result, reason="sample_ratio")
-    if log_e_pass >= -log(row.alpha) and not row.unsupported and n_units >= gate.min_units:
+    if passed and not row.unsupported and n_units >= gate.min_units:
         return replace(result, status=Status.PASS, reason=None)
     return replace(result, reason=_reason(test, row))
 

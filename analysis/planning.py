@@ -7,8 +7,8 @@ until the level is reached. Real streams scatter around it: about half of them t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import ceil, log
+from dataclasses import dataclass, replace
+from math import ceil, isfinite, log
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from analysis.gates import Test
 from analysis.metrics.contributions import contributions_of, rows_of
 from analysis.metrics.support import FAST, SLOW, UNKNOWN, Floats
+from analysis.sequential.groups import boundary, futility
+from analysis.staged import moments, null_mean, plan_of
 from analysis.types import Gate, InputError, PairTable
 
 Ends = Literal["pass", "fail", "never", "unknown"]
@@ -161,6 +163,8 @@ def forecast(test: Test, what: Assumed, *, alpha: float, fail_level: float) -> F
     """
     if what.shares is None:
         return Forecast(ends="unknown", units=None, assumed=what)
+    if test.gate.method == "group_sequential":
+        return _forecast_staged(test, what, what.shares, alpha=alpha, fail_level=fail_level)
     shares: Any = what.shares * test.support.one  # counts, of which a fraction is one too
     passes = _crossing(lambda n: float(test.log_e_pass(shares * n)), -log(alpha))
     fails = _crossing(lambda n: float(test.log_e_fail(shares * n)), -log(fail_level))
@@ -169,6 +173,36 @@ def forecast(test: Test, what: Assumed, *, alpha: float, fail_level: float) -> F
     if fails is not None and (passes is None or fails < passes):
         return Forecast(ends="fail", units=fails, assumed=what)
     return Forecast(ends="never" if passes is None else "pass", units=passes, assumed=what)
+
+
+def _forecast_staged(test: Test, what: Assumed, shares: Floats, *, alpha: float, fail_level: float) -> Forecast:
+    """The first planned look at which the mean, as assumed, is over a boundary; and what maximum would do with power 0.9."""
+    plan = plan_of(test)
+    times = tuple(k / plan.looks for k in range(1, plan.looks + 1))
+    passing, failing = boundary(plan, times, alpha), boundary(plan, times, fail_level)
+    ends: Ends = "never"
+    units, sign = None, -1.0 if test.gate.word == "below" else 1.0
+    for k, t in enumerate(times):
+        n = ceil(t * plan.maximum)
+        found = moments(test, shares * test.support.one * n)
+        z = None if found.error is None else sign * (found.mean - null_mean(test)) / found.error
+        if z is not None and (z >= passing[k] or -z >= failing[k]):
+            ends, units = ("pass", max(n, test.gate.min_units)) if z >= passing[k] else ("fail", n)
+            break
+    return Forecast(ends=ends, units=units, assumed=replace(what, words=f"{what.words}; {_power(test, shares, passing, times)}"))
+
+
+def _power(test: Test, shares: Floats, passing: tuple[float, ...], times: tuple[float, ...]) -> str:
+    """What maximum passes with chance 0.9 if all is as assumed, and where a pass is no longer likely on the way (non-binding)."""
+    found = moments(test, shares * test.support.one * MOST_UNITS)
+    effect = (found.mean - null_mean(test)) * (-1.0 if test.gate.word == "below" else 1.0)
+    if found.error is None or effect <= 0.0:
+        return "no maximum would pass it"
+    lower, drift = futility(plan_of(test), passing, times, 0.1)
+    maximum = ceil((drift * found.error / effect) ** 2 * MOST_UNITS)
+    bounds = ", ".join("none" if not isfinite(z) else f"{z:.2f}" for z in lower[:-1])
+    hope = f"; little hope below z = {bounds} at its looks" if bounds else ""
+    return f"a plan with the maximum {maximum:,} passes with chance 0.9{hope}"
 
 
 def _crossing(log_e: Callable[[float], float], enough: float) -> int | None:

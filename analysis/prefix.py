@@ -12,13 +12,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.metrics.contributions import paired_rows
+from analysis.metrics.contributions import Domain, paired_rows
 from analysis.metrics.numbers import NULL, cells_of
 from analysis.plan import Item, Value
 from analysis.types import InputError, PairTable
 
 Mask = NDArray[np.bool_]
 Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """One call of `Evidence.fold`: its table, its looks, the look of each row, and what gates share.
+
+    rows: of each domain and item the rows, which of them are the first of their unit, and which the first of it in their window.
+    """
+
+    table: PairTable
+    looks: Indices
+    look_of_row: Indices
+    places: Indices
+    slots: dict[Item, tuple[Indices, Mask]] = field(default_factory=dict)
+    rows: dict[tuple[Domain, Item], tuple[Indices, Mask, Mask]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

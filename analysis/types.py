@@ -155,12 +155,27 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LookPlan:
+    """What a group sequential gate fixes at the start: when it looks, and how it spends its levels.
+
+    maximum: units at the last look, >= 1: the information is the share of it. looks: how many, equally spaced in units, 1 to 50. spending:
+    obrien_fleming and pocock of Lan and DeMets; power t^parameter; hwang_shih_decani with gamma = parameter; wang_tsiatis, the classical
+    boundary with Delta = parameter (0 O'Brien-Fleming, 1/2 Pocock), spent between its looks in proportion.
+    """
+
+    maximum: int
+    looks: int
+    spending: Literal["obrien_fleming", "pocock", "power", "hwang_shih_decani", "wang_tsiatis"] = "obrien_fleming"
+    parameter: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
     """A metric with the value it must stay under or over, as STATISTICS section 3 defines pass and fail.
 
     `each` lists what to split by: a tuple of segment names for every item, of one name or of several that are crossed.
     `limit` is the number of the config (latencies in milliseconds). `alpha` None takes the rollout's. `unit`: the first event of a unit
-    counts, or whether it was ever so, or its mean, over `unit_window_us` microseconds from that first event.
+    counts, or whether it was ever so, or its mean, over `unit_window_us` microseconds from that first event. `plan`: with the method group_sequential.
     """
 
     name: str
@@ -177,7 +192,8 @@ class Gate:
     small: Literal["hold", "report"] = "hold"
     unit: Literal["first", "ever", "mean"] = "first"
     unit_window_us: int | None = None
-    method: Literal["mixture", "beta-binomial"] = "mixture"
+    method: Literal["mixture", "beta-binomial", "group_sequential"] = "mixture"
+    plan: LookPlan | None = None
 
     @property
     def counted(self) -> bool:

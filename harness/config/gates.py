@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from analysis.types import CLASS_KINDS, Gate, Metric, Word
-from harness.config import durations
+from harness.config import durations, plans
 from harness.config import gatewords as words
 from harness.config.metrics import Scope, metric_of
 from harness.config.problems import Problems, Steps, listed, shown
@@ -76,6 +76,8 @@ def _gate(gate: words.GateWords, path: Steps, scope: Scope, problems: Problems) 
     _discordance(word, gate, metric, path, problems)
     _unit(word, gate, metric, path, problems)
     _method(word, gate, metric, path, problems)
+    if gate.method == "group_sequential":
+        plans.check_segments(each, path, scope, problems)
     if metric is None or limit is None:
         return None
     return Gate(
@@ -93,6 +95,7 @@ def _gate(gate: words.GateWords, path: Steps, scope: Scope, problems: Problems) 
         small=gate.small,
         unit=gate.unit,
         method=gate.method,
+        plan=plans.plan_of(gate),
         unit_window_us=None if gate.unit_window is None else int(gate.unit_window * 1e6),
     )
 
@@ -239,6 +242,11 @@ def _unit(word: str, gate: words.GateWords, metric: Metric | None, path: Steps, 
 
 def _method(word: str, gate: words.GateWords, metric: Metric | None, path: Steps, problems: Problems) -> None:
     """Whether the method takes what the gate counts."""
+    if gate.method == "group_sequential":
+        plans.check(word, gate, metric, path, problems)
+        return
+    if gate.plan is not None:
+        problems.add((*path, "plan"), f"is for method: group_sequential, got {gate.method}")
     if gate.method == "mixture":
         return
     others = (words.LatencyMetric, words.DifferenceMetric, words.CostMetric, words.ExcessDisagreementMetric, words.OnlineMetric)

@@ -197,6 +197,15 @@ Slice = Annotated[
 ]
 
 
+class PlanWords(Words):
+    """When a group sequential gate looks, and how it spends its levels; fixed at the start."""
+
+    maximum: Annotated[int, Field(ge=100, le=10**12)]
+    looks: Annotated[int, Field(ge=1, le=50)]
+    spending: Literal["obrien_fleming", "pocock", "power", "hwang_shih_decani", "wang_tsiatis"] = "obrien_fleming"
+    parameter: Annotated[float, Field(ge=-40, le=40)] | None = None
+
+
 class GateWords(Words):
     """A metric with the value it must stay under or over: exactly one of below, above, worse_by_at_most, better_by_more_than, within."""
 
@@ -219,7 +228,8 @@ class GateWords(Words):
     small: Literal["hold", "report"] = "hold"
     unit: Literal["first", "ever", "mean"] = "first"
     unit_window: LongerThanZero | None = None
-    method: Literal["mixture", "beta-binomial"] = "mixture"
+    method: Literal["mixture", "beta-binomial", "group_sequential"] = "mixture"
+    plan: PlanWords | None = None
 
     @property
     def limits(self) -> dict[str, Any]:

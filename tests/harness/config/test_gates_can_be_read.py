@@ -110,6 +110,9 @@ def test_a_weighted_loss_by_a_segment_of_the_truth_is_refused() -> None:
 
 WAYS: list[dict[str, Any]] = [
     {"method": "beta-binomial"}, {"unit": "ever", "unit_window": "7d"}, {"unit": "mean", "unit_window": "7d"},
+    {"method": "group_sequential", "plan": {"maximum": 10_000, "looks": 5}},
+    {"method": "group_sequential", "plan": {"maximum": 9_000, "looks": 5, "spending": "power", "parameter": 2}, "unit": "mean",
+     "unit_window": "7d"},
     {"unit": "ever", "unit_window": "7d", "method": "beta-binomial"}, {"unit": "mean", "unit_window": "7d", "method": "beta-binomial"},
 ]
 

@@ -170,6 +170,35 @@ WRONG: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {  # name: (changes, 
         ("gates.5", gate(metric={"difference": "p100", "output": "age"}, below=1)),
         {"gates.5.metric.difference": "expected mean or a quantile"},
     ),
+    "planned looks without a plan": (("gates.2.method", "group_sequential"), {"gates.2.plan": "is missing"}),
+    "a plan without its method": (("gates.2.plan", {"maximum": 40_000, "looks": 10}), {"gates.2.plan": "is for method: group_sequential"}),
+    "a plan of a quantile": (
+        ("gates.4.method", "group_sequential", "gates.4.plan", {"maximum": 40_000, "looks": 10}),
+        {"gates.4.method": "expected mixture"},
+    ),
+    "a plan for rare events": (
+        ("gates.5", gate(below=0.001, method="group_sequential", plan={"maximum": 40_000, "looks": 10})),
+        {"gates.5.plan.maximum": "expected at least 100000"},
+    ),
+    "a spending without its parameter": (
+        ("gates.5", gate(method="group_sequential", plan={"maximum": 40_000, "looks": 10, "spending": "power"})),
+        {"gates.5.plan.parameter": "is missing"},
+    ),
+    "a spending with a parameter that it does not have": (
+        ("gates.5", gate(method="group_sequential", plan={"maximum": 40_000, "looks": 10, "parameter": 2})),
+        {"gates.5.plan.parameter": "obrien_fleming has none"},
+    ),
+    "a parameter out of range": (
+        ("gates.5", gate(method="group_sequential", plan={"maximum": 9_000, "looks": 3, "spending": "wang_tsiatis", "parameter": 0.7})),
+        {"gates.5.plan.parameter": "needs one in [-0.5, 0.5]"},
+    ),
+    "more looks than anybody plans": (
+        ("gates.5", gate(method="group_sequential", plan={"maximum": 40_000, "looks": 51})), {"gates.5.plan.looks": "51"},
+    ),
+    "a plan of values that nobody lists": (
+        ("gates.5", gate(each=["gender"], method="group_sequential", plan={"maximum": 40_000, "looks": 5})),
+        {"gates.5.each": "lists no values"},
+    ),
     "what a quantile of a difference is expected to be": (
         ("gates.5", {"name": "tail", "metric": {"difference": "p95", "output": "age"}, "below": 5, "expect": 2, "discordance": 4}),
         {"gates.5.expect": "is for means", "gates.5.discordance": "is for means"},
