@@ -62,12 +62,14 @@ def forget(
         wiring = wire(name, there)
         found = forgetting.forget(
             wiring.rollout, whose, reason=reason, hasher=Hasher(name, secret()), by=author("cli"), clock=SystemClock(),
-            pair_logs=[wiring.pair_log(shard) for shard in range(wiring.shards)], journal=open_journal(there.store, wiring.rollout),
+            pair_logs=[wiring.pair_log(shard) for shard in range(wiring.shards)], observations=wiring.observations,
+            journal=open_journal(there.store, wiring.rollout),
         )  # fmt: skip
     if json:
         printing.json_document(found)
     else:
-        printing.out.print(f"{found['rows']:,} rows forgotten, record {found['record']}", markup=False)
+        observed = f" and {found['observed']:,} observations" if found["observed"] else ""
+        printing.out.print(f"{found['rows']:,} rows{observed} forgotten, record {found['record']}", markup=False)
     if found["in_flight"]:
         printing.note(f"{found['in_flight']:,} events of this unit are in flight: run it again when they are settled")
 

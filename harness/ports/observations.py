@@ -41,3 +41,9 @@ class ObservationLog(Protocol):
 
     def rows(self, source: str, start: int) -> tuple[NDArray[Any], int]:
         """(rows of `ROW`, next start) from chunk number `start` on, in order of arrival; a start that is the end gives no row."""
+
+    def forget(self, unit: int) -> int:
+        """Takes the rows of a unit out of every source, and returns how many it were; places of chunks stay as they are. Counts stay.
+
+        Raises StoreUnavailable, retriable: done again it does the rest.
+        """

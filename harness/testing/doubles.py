@@ -230,7 +230,7 @@ class MemoryObservationLog:
 
     def __init__(self) -> None:
         self._observed: dict[str, Observed] = {}
-        self._rows: dict[str, list[tuple[int, int, float, float]]] = {}
+        self._rows: dict[str, list[tuple[int, int, float, float] | None]] = {}
         self._keys: set[tuple[str, bytes]] = set()
 
     def load(self, source: str) -> Observed:
@@ -250,7 +250,15 @@ class MemoryObservationLog:
     def rows(self, source: str, start: int) -> tuple[NDArray[Any], int]:
         """Rows from `start` on."""
         rows = self._rows.get(source, [])
-        return np.array(rows[start:], ROW), len(rows)
+        return np.array([row for row in rows[start:] if row is not None], ROW), len(rows)
+
+    def forget(self, unit: int) -> int:
+        """Takes the rows of a unit out of every source; their places stay."""
+        n = 0
+        for source, rows in self._rows.items():
+            self._rows[source] = [None if row is not None and row[0] == unit else row for row in rows]
+            n += sum(old is not new for old, new in zip(rows, self._rows[source], strict=True))
+        return n
 
 
 class MemoryLedger:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from harness.adapters.codec import MsgpackCodec
 from harness.adapters.redis.connection import address_of, connect, script, translated
-from harness.core.errors import HeadMoved
+from harness.core.errors import HeadMoved, StoreUnavailable
 from harness.core.observations import Observation
 from harness.core.routing import KEY_BYTES
 from harness.ports.observations import ROW, Observed
@@ -28,7 +28,7 @@ class RedisObservationLog:
         self._where, self._codec = address_of(url), MsgpackCodec()
         self._client: Any = connect(url)
         self._prefix, self._keep_ms = f"shadow:{{{rollout}}}:obs:", ceil(keep_s * 1_000)
-        self._append = self._client.register_script(script("observe.lua"))
+        self._append, self._replace = map(self._client.register_script, map(script, ("observe.lua", "unobserve.lua")))
 
     def load(self, source: str) -> Observed:
         """The state of a source; `Observed()` before the first append."""
@@ -54,6 +54,21 @@ class RedisObservationLog:
         with translated(self._where):
             chunks = self._client.lrange(f"{self._prefix}{source}:rows", start, -1)
         return np.frombuffer(b"".join(chunks), ROW), start + len(chunks)
+
+    def forget(self, unit: int) -> int:
+        """Takes the rows of a unit out of every chunk that has one. Sources are found by their keys: no bus is asked."""
+        n = 0
+        with translated(self._where):
+            for name in sorted(self._client.scan_iter(match=f"{self._prefix}*:rows", count=1_000)):
+                for place, chunk in enumerate(self._client.lrange(name, 0, -1)):
+                    rows = np.frombuffer(chunk, ROW)
+                    kept = rows[rows["unit"] != unit]
+                    if len(kept) == len(rows):
+                        continue
+                    if not self._replace([name], [place, chunk, kept.tobytes()]):
+                        raise StoreUnavailable(f"{self._where}: rows were changed by somebody else at this moment; try again")
+                    n += len(rows) - len(kept)
+        return n
 
     def close(self) -> None:
         """Lets go of all connections."""

@@ -82,6 +82,19 @@ class ObservationLogContract:
         observations.append("appeals/0", [two], Observed(position=2), after=Observed(position=1))
         assert observations.rows("appeals/0", 0)[0]["unit"].tolist() == [1, 2]
 
+    def test_of_a_forgotten_unit_no_row_of_any_source_is_left(self, observations: ObservationLog) -> None:
+        """Readers that have read some go on where they were, and the rows of others stay."""
+        rows = [Observation(bytes([n]) * 14, n % 2, n, 1.0, 1.0) for n in range(4)]
+        observations.append("exposures/0", rows[:2], Observed(position=1), after=Observed())
+        observations.append("appeals/1", rows[:3], Observed(position=2), after=Observed())
+        _, cursor = observations.rows("exposures/0", 0)
+        observations.append("exposures/0", rows[2:], Observed(position=3), after=Observed(position=1))
+        assert (observations.forget(1), observations.forget(1)) == (3, 0)
+        assert observations.rows("exposures/0", 0)[0]["arrived"].tolist() == [0, 2]
+        assert observations.rows("exposures/0", cursor)[0]["arrived"].tolist() == [2]
+        assert observations.rows("appeals/1", 0)[0]["arrived"].tolist() == [0, 2]
+        assert observations.load("exposures/0") == Observed(position=3)
+
 
 class LedgerContract:
     """Override `ledger`: an empty one."""

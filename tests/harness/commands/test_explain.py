@@ -17,11 +17,13 @@ from harness.commands.explain import explain, lines
 from harness.commands.forget import forget
 from harness.commands.replay import whole_table
 from harness.core.errors import HeadMoved, UsageError
+from harness.core.observations import Observation
 from harness.core.pairing import Effects
 from harness.core.records import Author
 from harness.core.routing import Hasher, shard_of
 from harness.core.stages import folded
 from harness.ports.clock import ManualClock
+from harness.ports.observations import Observed
 from harness.testing import samples
 
 N = 400
@@ -46,7 +48,7 @@ def explained(decided: Decided, id: str, *, secret: bytes = b"", **words: Any) -
 def forgotten(decided: Decided, unit: str, reason: str = "a request") -> dict[str, Any]:
     return forget(
         decided.rollout, unit, reason=reason, hasher=Hasher(decided.rollout.name), pair_logs=logs(decided), journal=decided.journal,
-        by=ADA, clock=ManualClock(1),
+        observations=decided.wiring.observations, by=ADA, clock=ManualClock(1),
     )  # fmt: skip
 
 
@@ -141,6 +143,15 @@ def test_nothing_in_the_store_holds_the_hash_of_a_forgotten_unit_but_the_analyst
             assert not any(needle in value for needle in needles), key
 
 
+def test_what_was_observed_of_a_forgotten_unit_in_a_canary_goes_too(decided: Decided):
+    """Exposures and measurements are of people as well."""
+    log, hashed = decided.wiring.observations, Hasher(decided.rollout.name).unit(EVENTS[0]["subject"])
+    rows = [Observation(bytes([n]) * 14, unit, n, 1.0, 1.0) for n, unit in enumerate((hashed, 7, hashed))]
+    log.append("exposures/0", rows, Observed(position=2), after=Observed())
+    assert forgotten(decided, EVENTS[0]["subject"])["observed"] == 2
+    assert log.rows("exposures/0", 0)[0]["unit"].tolist() == [7]
+
+
 def test_the_record_says_how_many_rows_and_never_whose(decided: Decided):
     """It stays for years; the chain is whole, and the rollout stands where it stood."""
     unit, before = EVENTS[0]["subject"], folded(chain(decided.links))
@@ -185,6 +196,6 @@ def test_a_record_that_somebody_added_at_the_same_moment_is_no_obstacle(decided:
 
     found = forget(
         decided.rollout, EVENTS[0]["subject"], reason="a request", hasher=Hasher(decided.rollout.name), pair_logs=logs(decided),
-        journal=Busy(), by=ADA, clock=ManualClock(1),
+        observations=decided.wiring.observations, journal=Busy(), by=ADA, clock=ManualClock(1),
     )  # fmt: skip
     assert decided.links[-1].hash == found["record"]
