@@ -5,27 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from harness.api.errors import ApiError
+from harness.api.guard import Guard
 from harness.api.health import health_routes
 from harness.api.ingest import MOST_BYTES, ingest_routes
 from harness.api.looking import looking_routes
 from harness.api.metrics import metrics_routes
+from harness.api.moving import moving_routes, record_routes
 from harness.api.service import Service
 from harness.core.errors import BusUnavailable, ShadowError, StoreFull, Unavailable
 
 RETRY = {"Retry-After": "1"}
 
 
-def create_app(service: Service, *, most_bytes: int = MOST_BYTES) -> FastAPI:
-    """The application. Every error is `{"error": "..."}` and holds nothing of a body. most_bytes: of one request's body."""
+def create_app(service: Service, *, closed: bool = False, most_bytes: int = MOST_BYTES) -> FastAPI:
+    """The application. Every error is `{"error": "..."}` and holds nothing of a body. closed: reading needs a token, as moving a rollout
+    always does. most_bytes: of one request's body."""
     app = FastAPI(title="Shadow Harness", openapi_url=None, redirect_slashes=False)
-    for routes in (health_routes, looking_routes, metrics_routes):
-        app.include_router(routes(service))
+    guard = Guard(service.tokens, service.clock, closed=closed)
+    app.include_router(health_routes(service, closed=closed))
+    for routes in (looking_routes, metrics_routes, record_routes):
+        app.include_router(routes(service), dependencies=[Depends(guard.reading)])
+    app.include_router(moving_routes(service, guard))
     app.include_router(ingest_routes(service, most_bytes=most_bytes))
     _handle_errors(app)
     return app

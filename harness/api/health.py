@@ -15,8 +15,8 @@ from harness.core.errors import Unavailable
 WITHIN_S = 2.0
 
 
-def health_routes(service: Service) -> APIRouter:
-    """GET /healthz and /readyz."""
+def health_routes(service: Service, *, closed: bool) -> APIRouter:
+    """GET /healthz and /readyz. closed: readers need a token, so these two, which ask for none, name no rollout."""
     router = APIRouter()
 
     @router.get("/healthz")
@@ -33,6 +33,8 @@ def health_routes(service: Service) -> APIRouter:
         said: dict[str, Any] = {name: "answers" if answered else "away" for name, answered in answers.items()}
         if gone:
             return JSONResponse({"error": f"not ready: {', '.join(gone)}", "ready": False, **said}, 503, {"Retry-After": "1"})
+        if closed:
+            return JSONResponse({"ready": True, **said})
         return JSONResponse({"ready": True, **said, "rollouts": {name: _roles(service, name) for name in service.names()}})
 
     return router

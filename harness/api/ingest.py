@@ -30,8 +30,8 @@ LOG_EVERY_S = 1.0
 class Refusals:
     """At most one log line a second for requests that were refused: how many, and why the last one."""
 
-    def __init__(self) -> None:
-        self._lock, self._n, self._said = threading.Lock(), 0, 0.0
+    def __init__(self, event: str) -> None:
+        self._event, self._lock, self._n, self._said = event, threading.Lock(), 0, 0.0
 
     def add(self, rollout: str, error: ApiError) -> None:
         """One more. Its message names headers and fields only."""
@@ -40,15 +40,15 @@ class Refusals:
             if time.monotonic() - self._said < LOG_EVERY_S:
                 return
             n, self._n, self._said = self._n, 0, time.monotonic()
-        structlog.get_logger().warning("ingest.refused", rollout=rollout, n=n, status=error.status, reason=error.message)
+        structlog.get_logger().warning(self._event, rollout=rollout, n=n, status=error.status, reason=error.message)
 
 
 def ingest_routes(service: Service, *, most_bytes: int = MOST_BYTES) -> APIRouter:
     """POST /v1/rollouts/{name}/events and /outcomes. most_bytes: of one request's body."""
-    router, refusals = APIRouter(), Refusals()
+    router, refusals = APIRouter(), Refusals("ingest.refused")
 
     async def body(request: Request) -> bytes:
-        return await _body(request, most_bytes)
+        return await read_body(request, most_bytes)
 
     def take(name: str, kind: str, request: Request, content: bytes) -> dict[str, int]:
         try:
@@ -70,7 +70,7 @@ def ingest_routes(service: Service, *, most_bytes: int = MOST_BYTES) -> APIRoute
     return router
 
 
-async def _body(request: Request, most: int) -> bytes:
+async def read_body(request: Request, most: int) -> bytes:
     """The whole body. Raises ApiError 413 before it holds more than `most` bytes, 408 when it takes too long to come."""
     stated = request.headers.get("content-length", "")
     if stated.isdecimal() and int(stated) > most:

@@ -19,9 +19,9 @@ STOP_S = 5
 AGAIN_S = 1.0
 
 
-def serve(service: Service, listen: str, *, rollout: str, stopped: Callable[[], bool]) -> None:
+def serve(service: Service, listen: str, *, rollout: str, stopped: Callable[[], bool], closed: bool = False) -> None:
     """Serves until SIGTERM or SIGINT; requests under way get five seconds. rollout: is opened first, so that it can be answered for while
-    the bus is away. A port that is taken is waited for: an API that cannot listen must not stop what counts.
+    the bus is away. closed: reading needs a token. A port that is taken is waited for: an API that cannot listen must not stop what counts.
 
     Raises UsageError for an address that is not this machine's.
     """
@@ -38,8 +38,9 @@ def serve(service: Service, listen: str, *, rollout: str, stopped: Callable[[], 
             log.warning("role.waits", error=str(error), retry_in_s=AGAIN_S)
             time.sleep(AGAIN_S)
             continue
-        log.info("api.listens", url=f"http://{address.text(host, bound.getsockname()[1])}", reach=_reach(host))
-        uvicorn.Server(_settings(service)).run(sockets=[bound])
+        url, reading = f"http://{address.text(host, bound.getsockname()[1])}", "with a token" if closed else "open"
+        log.info("api.listens", url=url, reach=_reach(host), reading=reading)
+        uvicorn.Server(_settings(service, closed=closed)).run(sockets=[bound])
         log.info("role.stopped")
         return
 
@@ -52,9 +53,9 @@ def _reach(host: str) -> str:
         return "this machine" if host == "localhost" else "the network, without a password"
 
 
-def _settings(service: Service) -> uvicorn.Config:
+def _settings(service: Service, *, closed: bool) -> uvicorn.Config:
     return uvicorn.Config(
-        create_app(service),
+        create_app(service, closed=closed),
         http="h11",
         ws="none",
         loop="asyncio",

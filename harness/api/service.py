@@ -15,14 +15,16 @@ from harness.core.routing import Hasher
 from harness.ports.bus import Bus, Partition
 from harness.ports.clock import Clock, SystemClock
 from harness.ports.codec import Codec
-from harness.wiring import open_bus, open_directory, reopen
+from harness.ports.journal import Journal
+from harness.wiring import open_bus, open_directory, open_journal, open_tokens, reopen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """One rollout: what is read to look at it, what judges a record as the router will, and where records go."""
+    """One rollout: what is read to look at it, its journal, what judges an event as the router will, and where events go."""
 
     watched: Watched
+    journal: Journal
     reader: Reader
     hasher: Hasher
     codec: Codec
@@ -42,6 +44,7 @@ class Service:
         self.bus_url, self.store_url, self.clock = bus, store, clock or SystemClock()
         self._ends_of = [Partition(topic, 0)]
         self._directory = open_directory(store)
+        self.tokens = open_tokens(store)
         self._served: dict[str, Served] = {}
         self.probes = {"bus": Probe(lambda: self._bus.ends(self._ends_of)), "store": Probe(self._directory.all)}
 
@@ -66,4 +69,5 @@ class Service:
     def _open(self, name: str) -> Served:
         wiring = reopen(name, self.bus_url, self.store_url)
         hasher = Hasher(name)
-        return Served(watched=wiring.watched(), reader=Reader(wiring.rollout, hasher), hasher=hasher, codec=wiring.codec)
+        journal = open_journal(self.store_url, wiring.rollout)
+        return Served(watched=wiring.watched(), journal=journal, reader=Reader(wiring.rollout, hasher), hasher=hasher, codec=wiring.codec)

@@ -80,11 +80,15 @@ def up(
     listen: Annotated[
         str, typer.Option(help="Where the HTTP API listens: HOST:PORT, port 0 for a free one, '' for no API.")
     ] = address.DEFAULT,
+    read_needs_token: Annotated[
+        bool, typer.Option("--read-needs-token", help="Reading by HTTP needs a token of scope read; moving a rollout always needs one.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Run a rollout: router, lanes, joiner, analyst and api, a supervised process each. Ctrl-C stops it; start it again and it goes on."""
     where = live.Where(bus, store, data)
-    raise typer.Exit(live.up(config.load(config_file), config_file, where, shards=shards, roles=roles, listen=listen, as_json=json))
+    found, api = config.load(config_file), live.Api(listen, read_needs_token)
+    raise typer.Exit(live.up(found, config_file, where, shards=shards, roles=roles, api=api, as_json=json))
 
 
 @app.command(hidden=True)
@@ -95,9 +99,11 @@ def role(
     store: Annotated[str, typer.Option(envvar="SHADOW_STORE")],
     shards: Annotated[int, typer.Option()],
     listen: Annotated[str, typer.Option()] = address.DEFAULT,
+    read_needs_token: Annotated[bool, typer.Option("--read-needs-token")] = False,
 ) -> None:
     """Run one role in this process. `shadow up` starts these."""
-    live.role(name, config.load(config_file), bus=bus, store=store, shards=shards, listen=listen)
+    api = live.Api(listen, read_needs_token)
+    live.role(name, config.load(config_file), bus=bus, store=store, shards=shards, api=api)
 
 
 @app.command()

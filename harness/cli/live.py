@@ -46,6 +46,13 @@ class Where(NamedTuple):
     data: Path
 
 
+class Api(NamedTuple):
+    """Where the HTTP API listens, empty for no API, and whether reading needs a token."""
+
+    listen: str
+    closed: bool = False
+
+
 def stop_signals() -> Callable[[], bool]:
     """Whether SIGINT or SIGTERM has come, from now on."""
     came: list[int] = []
@@ -56,21 +63,18 @@ def stop_signals() -> Callable[[], bool]:
 
 # ------------------------------------------------------------------------------------------------------------------------ running
 def up(
-    rollout: Rollout, config_file: Path, where: Where, *, shards: int | None, roles: str | None, listen: str, as_json: bool
+    rollout: Rollout, config_file: Path, where: Where, *, shards: int | None, roles: str | None, api: Api, as_json: bool
 ) -> int:
-    """Creates the rollout or goes on with it, and runs its roles until a signal comes; returns the exit code.
-
-    listen: where the role `api` listens; empty: it is left out.
-    """
+    """Creates the rollout or goes on with it, and runs its roles until a signal comes; returns the exit code."""
     stopped = stop_signals()
     log_to_stderr()
     with place(bus=where.bus, store=where.store, data=where.data, create=True) as there:
         wiring = create(rollout, there.bus, there.store, shards=shards)
-        names = chosen_roles(wiring, roles, listen)
-        listen = address.free(listen) if API in names else ""
+        names = chosen_roles(wiring, roles, api.listen)
+        listen = address.free(api.listen) if API in names else ""
         commands = wiring.commands(config_file, names)
         if listen:
-            commands[API] += ["--listen", listen]
+            commands[API] += ["--listen", listen, *(["--read-needs-token"] if api.closed else [])]
         supervisor = Supervisor(commands, folder=where.data, on_event=say, environment=wiring.environment)
         supervisor.start()
         asked = f" The API is at http://{listen} in a moment." if listen else ""
@@ -120,7 +124,7 @@ def _watch(supervisor: Supervisor, wiring: Wiring, there: Place, stopped: Callab
                 printing.note(line)
 
 
-def role(name: str, rollout: Rollout, *, bus: str, store: str, shards: int, listen: str) -> None:
+def role(name: str, rollout: Rollout, *, bus: str, store: str, shards: int, api: Api) -> None:
     """Runs one role in this process until a signal comes."""
     stopped = stop_signals()
     log_to_stderr()
@@ -128,7 +132,8 @@ def role(name: str, rollout: Rollout, *, bus: str, store: str, shards: int, list
         from harness.api.server import serve
         from harness.api.service import Service
 
-        serve(Service(bus=bus, store=store, topic=rollout.events.topic), listen, rollout=rollout.name, stopped=stopped)
+        service = Service(bus=bus, store=store, topic=rollout.events.topic)
+        serve(service, api.listen, rollout=rollout.name, stopped=stopped, closed=api.closed)
         return
     gc.freeze()  # what is loaded by now stays; a role makes and drops many small tuples, and no cycles
     gc.set_threshold(50_000, 20, 100)

@@ -59,11 +59,7 @@ def _by(token: Token | None, *, needed: bool) -> Author:
 
 def _done(wiring: Wiring, moved: moves.Moved, *, as_json: bool) -> None:
     if as_json:
-        state = moved.state
-        printing.json_document({
-            "rollout": wiring.rollout.name, "recorded": moved.added, "says": moved.says, "standing": state.standing.value,
-            "stage": state.stage, "head": state.head,
-        })  # fmt: skip
+        printing.json_document(moves.document(wiring.rollout.name, moved))
         return
     printing.out.print(moved.says, markup=False)
 

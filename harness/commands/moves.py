@@ -51,6 +51,15 @@ _Consider = Callable[[State], "_Record | str"]
 """A state to the record that follows, or to why there is nothing to add any more. Raises Refused."""
 
 
+def document(name: str, moved: Moved) -> dict[str, Any]:
+    """What became of a command, for machines."""
+    state = moved.state
+    return {
+        "rollout": name, "recorded": moved.added, "says": moved.says, "standing": state.standing.value, "stage": state.stage,
+        "head": state.head,
+    }  # fmt: skip
+
+
 # ------------------------------------------------------------------------------------------------------------------------- moves
 def approve(
     rollout: Rollout, journal: Journal, clock: Clock, *, by: Author, roles: Sequence[str], reason: str, verdict: Mapping[str, Any],
