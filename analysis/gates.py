@@ -295,9 +295,9 @@ def fail_paths(test: Test, tally: Tally, batch: Batch, look_of_row: Ints, n_look
     for slot in np.unique(slots):
         mine = slots == slot
         changed, place = np.unique(looks[mine], return_inverse=True)
-        counts = np.zeros((len(changed), test.support.n_values), np.int64)
+        n_values = test.support.n_values
         row, cell, share = test.support.spread(values[mine], None if weights is None else weights[mine])
-        np.add.at(counts, (place.reshape(-1)[row], cell), share)
+        counts = exact_counts(place.reshape(-1)[row] * n_values + cell, share, len(changed) * n_values).reshape(-1, n_values)
         since = test.log_e_fail(tally.counts[slot] + np.cumsum(counts, axis=0))
         paths[slot] = np.append(start[slot], since)[np.searchsorted(changed, np.arange(n_looks), side="right")]
     return paths

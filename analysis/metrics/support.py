@@ -99,13 +99,27 @@ class Support:
             values: Shape (n,).
             weights: 1/propensity of each, shape (n,), where the support has them.
         """
-        n, offset = len(values), 1 if self.kind == "sign" else 0
+        n = len(values)
+        if self.one == 1:
+            return np.arange(n), self.cells(values), np.ones(n, np.int64)
+        left, right_share = self.shared(values, weights)
+        both = np.concatenate([np.arange(n), np.arange(n)])
+        return both, np.concatenate([left, left + 1]), np.concatenate([self.one - right_share, right_share])
+
+    def shared(self, values: Floats, weights: Floats | None = None) -> tuple[Ints, Ints]:
+        """(cell, share of the next cell) of each contribution where two cells share it; the rest of `one` is the cell's own."""
         if self.least is not None:
-            relative, start = np.asarray(weights) * self.least, (values.astype(np.int64) + offset) * (N_WEIGHTS + 1)
-            return _shared(np.clip(relative, 0.0, 1.0) * N_WEIGHTS, N_WEIGHTS, self.one, start)
-        if self.kind != "numeric":
-            return np.arange(n), values.astype(np.int64) + offset, np.ones(n, np.int64)
-        return _shared(np.clip((values - self.low) / (self.high - self.low), 0.0, 1.0) * N_BINS, N_BINS, self.one, np.zeros(n, np.int64))
+            start, n_steps = self.cells(values) * (N_WEIGHTS + 1), N_WEIGHTS
+            place = np.clip(np.asarray(weights) * self.least, 0.0, 1.0) * N_WEIGHTS
+        else:
+            start, n_steps = np.zeros(1, np.int64), N_BINS
+            place = np.clip((values - self.low) / (self.high - self.low), 0.0, 1.0) * N_BINS
+        left = np.minimum(place.astype(np.int64), n_steps - 1)
+        return start + left, np.rint((place - left) * self.one).astype(np.int64)
+
+    def cells(self, values: Floats) -> Ints:
+        """The place of each discrete value among `values`, shape (n,)."""
+        return values.astype(np.int64) + (1 if self.kind == "sign" else 0)
 
     def faulty(self, values: Floats) -> NDArray[np.bool_]:
         """Which contributions cannot be taken: not finite, or outside the range by more than rounding."""
@@ -119,20 +133,30 @@ class Support:
         return np.rint(np.ldexp(values, self.bits)).astype(np.int64)
 
 
-def _shared(place: Floats, n_steps: int, one: int, start: Ints) -> tuple[Ints, Ints, Ints]:
-    """Each place in [0, n_steps] shared by the steps beside it, counted from `start`."""
-    left = np.minimum(place.astype(np.int64), n_steps - 1)
-    right_share = np.rint((place - left) * one).astype(np.int64)
-    both = np.concatenate([np.arange(len(place)), np.arange(len(place))])
-    return both, np.concatenate([start + left, start + left + 1]), np.concatenate([one - right_share, right_share])
+_PIECE = 24  # bits: float sums of up to 2**29 such pieces are exact
+
+
+def exact_counts(places: NDArray[Any], amounts: Ints | None, n: int) -> Ints:
+    """Sum of whole amounts in [0, 2**48) for each place in [0, n), shape (n,); None where every amount is 1.
+
+    By `bincount`, which is many times as fast as `add.at`, in pieces that its float sums hold exactly.
+    """
+    if amounts is None:
+        return np.bincount(places, minlength=n).astype(np.int64, copy=False)
+    low = np.bincount(places, weights=amounts & ((1 << _PIECE) - 1), minlength=n).astype(np.int64)
+    high = np.bincount(places, weights=amounts >> _PIECE, minlength=n).astype(np.int64)
+    return low + (high << _PIECE)
 
 
 def exact_sums(slots: NDArray[Any], fixed: Ints, n_slots: int) -> list[int]:
     """Sum of fixed-point values for each slot, as integers of any size."""
-    low, high = np.zeros(n_slots, np.int64), np.zeros(n_slots, np.int64)
-    np.add.at(low, slots, fixed & 0xFFFFFF)
-    np.add.at(high, slots, fixed >> 24)
-    return [(int(h) << 24) + int(x) for h, x in zip(high, low, strict=True)]
+    if n_slots == 1:
+        return [(int((fixed >> _PIECE).sum()) << _PIECE) + int((fixed & ((1 << _PIECE) - 1)).sum())]
+    if not len(fixed) or max(-int(fixed.min()), int(fixed.max())) < 1 << _PIECE:
+        return [int(x) for x in np.bincount(slots, weights=fixed, minlength=n_slots)]
+    low, middle, high = (np.bincount(slots, weights=piece, minlength=n_slots) for piece in (
+        fixed & ((1 << _PIECE) - 1), (fixed >> _PIECE) & ((1 << _PIECE) - 1), fixed >> (2 * _PIECE)))
+    return [(int(h) << (2 * _PIECE)) + (int(m) << _PIECE) + int(x) for h, m, x in zip(high, middle, low, strict=True)]
 
 
 def latency_edges(limit_ms: float) -> Floats:

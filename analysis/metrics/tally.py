@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.metrics.support import Floats, Ints, Support, exact_sums
+from analysis.metrics.support import Floats, Ints, Support, exact_counts, exact_sums
 from analysis.types import InputError
 
 Slots = NDArray[Any]
@@ -74,22 +74,37 @@ class Tally:
         """
         if self.support.faulty(batch.values).any():
             raise InputError(f"a contribution lies outside [{self.support.low}, {self.support.high}] or is not finite")
-        n = len(self.events)
-        fixed = self.support.fixed(batch.values if batch.weights is None else batch.values * batch.weights)
-        units = batch.first
-        row, cell, share = self.support.spread(batch.values[units], None if batch.weights is None else batch.weights[units])
-        np.add.at(self.counts, (batch.slots[units][row], cell), share)
-        events = np.ones(len(fixed), bool) if batch.closing is None else ~batch.closing
+        n, units = len(self.events), batch.first
+        every = bool(units.all())
+        slots, values = (batch.slots, batch.values) if every else (batch.slots[units], batch.values[units])
+        heavy = None if batch.weights is None else batch.weights if every else batch.weights[units]
+        self.counts += self._counted(slots, values, heavy)
+        events = slice(None) if batch.closing is None else ~batch.closing
         self.events += np.bincount(batch.slots[events], minlength=n)
-        self.event_sums = _added(self.event_sums, exact_sums(batch.slots[events], fixed[events], n))
-        self.unit_sums = _added(self.unit_sums, exact_sums(batch.slots[units], fixed[units], n))
+        fixed = self.support.fixed(batch.values if batch.weights is None else batch.values * batch.weights)
+        event_sums = exact_sums(batch.slots[events], fixed[events], n)
+        same = every and batch.closing is None
+        self.event_sums = _added(self.event_sums, event_sums)
+        self.unit_sums = _added(self.unit_sums, event_sums if same else exact_sums(slots, fixed if every else fixed[units], n))
         if batch.weights is not None:
-            heavy = self.support.fixed(batch.weights)
-            self.event_weights = _added(self.event_weights, exact_sums(batch.slots, heavy, n))
-            self.unit_weights = _added(self.unit_weights, exact_sums(batch.slots[units], heavy[units], n))
+            weights = self.support.fixed(batch.weights)
+            self.event_weights = _added(self.event_weights, exact_sums(batch.slots, weights, n))
+            self.unit_weights = _added(self.unit_weights, exact_sums(slots, weights if every else weights[units], n))
         if batch.cells is not None:
             np.add.at(self.cells[:, 0], (batch.slots, batch.cells), 1)
             np.add.at(self.cells[:, 1], (batch.slots[units], batch.cells[units]), 1)
+
+    def _counted(self, slots: Slots, values: Floats, weights: Floats | None) -> Ints:
+        """What contributions add to `counts`, of its shape."""
+        n, cells = self.counts.shape
+        if self.support.one == 1:
+            return exact_counts(slots * cells + self.support.cells(values), None, n * cells).reshape(n, cells)
+        left, right_share = self.support.shared(values, weights)
+        places = slots * cells + left
+        moved = exact_counts(places, right_share, n * cells)
+        counts = exact_counts(places, None, n * cells) * self.support.one - moved
+        counts[1:] += moved[:-1]  # the last cell of a slot shares with none
+        return counts.reshape(n, cells)
 
     def __add__(self, other: Tally) -> Tally:
         """Both together; the slots must mean the same, and no unit may be first in both."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.metrics.support import Support, exact_sums, latency_cells, latency_edges, latency_quantile
+from analysis.metrics.support import Support, exact_counts, exact_sums, latency_cells, latency_edges, latency_quantile
 from analysis.sequential.mixture import Process, undesigned_bets
 from analysis.types import InputError
 
@@ -108,3 +108,23 @@ def test_a_quantile_among_missing_answers_is_no_number():
     assert latency_quantile(cells, edges, 0.99) is None
     assert latency_quantile(cells, edges, 0.98) == pytest.approx(20.0, rel=0.01)
     assert latency_quantile(np.zeros(len(edges) + 3, int), edges, 0.5) is None
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2**33)), max_size=40))
+def test_counts_in_pieces_are_the_whole_counts(given_rows):
+    """`bincount` adds in doubles: in pieces of 24 bits it is exact, and as `add.at` would have it."""
+    places, amounts = (np.array([row[k] for row in given_rows], np.int64) for k in (0, 1))
+    expected = np.zeros(5, np.int64)
+    np.add.at(expected, places, amounts)
+    assert exact_counts(places, amounts, 5).tolist() == expected.tolist()
+    assert exact_counts(places, None, 5).tolist() == [int((places == k).sum()) for k in range(5)]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(-(2**62), 2**62)), max_size=40))
+def test_sums_larger_than_any_double_are_exact(given_rows):
+    """Fixed point uses 62 bits: sums of one slot and of several are those of Python's own integers."""
+    slots, fixed = (np.array([row[k] for row in given_rows], np.int64) for k in (0, 1))
+    assert exact_sums(slots, fixed, 3) == [sum(amount for slot, amount in given_rows if slot == k) for k in range(3)]
+    assert exact_sums(np.zeros(len(fixed), np.int64), fixed, 1) == [sum(amount for _, amount in given_rows)]
