@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from analysis.online.judge import Series, prepare
 from analysis.online.pairs import Blocks, pair_counts, pair_support
+from analysis.online.sums import N_FIRST, N_RARE
 from analysis.types import Gate, InputError, Metric
 
 HARM = Metric(kind="online", measure="harm", type="binary", window_us=1, better="lower")
@@ -69,23 +70,36 @@ def test_a_small_margin_on_rare_events_is_decided_as_early_as_published():
     assert np.isfinite(stops(0.02)).sum() <= 46  # 0.999 quantile of Binomial(600, 0.05)
 
 
-def test_false_passes_stay_below_alpha_over_the_change_from_pairs_to_lifts():
-    """Rates of 4 % and 5 %, margin 1 point, 300 looks: pairs decide until each arm has a hundred events, lifts from then on."""
-    test, rng, runs = prepare(margin(0.01)), np.random.default_rng(5), 120
-    passed, methods = 0, set()
-    for _ in range(runs):
-        series = Series(test.spec)
-        for step in [200] * 5 + [600] * 15 + [2_000] * 10:
-            arm = np.tile([0, 1], step // 2)
-            value = (rng.random(step) < np.where(arm, 0.05, 0.04)).astype(float)
-            series.add(value, value, value, arm, 0 * arm, {0: 0.5})
-            seen = test.read(series)
-            methods.add(seen.method)
-            if seen.log_e_pass >= log(20):
-                passed += 1
-                break
-    assert methods == {"pairs", "lifts"}
-    assert passed <= 15  # 0.999 quantile of Binomial(120, 0.05)
+@pytest.mark.parametrize("side", ["pass", "fail"])
+def test_false_claims_stay_below_alpha_over_the_change_from_pairs_to_lifts(side):
+    """Rates of 4 % and 5 %, margin 1 point, 120 looks in 60,000 pairs: pairs decide until each arm has a hundred events, then lifts.
+
+    Each of the two keeps alpha by itself; that both together do is not proved, so it is measured, where the change comes in the middle.
+    """
+    test, rng, runs = prepare(margin(0.01)), np.random.default_rng(5), 1_000
+    steps = np.diff(np.unique(np.geomspace(50, 60_000, 120).astype(int)), prepend=0)
+    drawn = rng.multinomial(steps, [0.96 * 0.95, 0.96 * 0.05, 0.04 * 0.95, 0.04 * 0.05], (runs, len(steps)))
+    none, new, old, both = np.moveaxis(drawn.cumsum(axis=1), -1, 0)
+    n, rates = steps.cumsum(), np.stack([old + both, new + both]) / steps.cumsum()
+    counts, values = np.stack([new, none + both, old], axis=-1).astype(float), np.array([-1.0, 0.0, 1.0])
+    looks = rates[0] - rates[1], np.sqrt((rates * (1.0 - rates)).sum(axis=0) / n + 1e-30), np.broadcast_to(2 * n, new.shape)
+    by_pairs = test.pairs.log_e_pass(counts, values) if side == "pass" else test.pairs.log_e_fail(counts, values)
+    by_lifts = test.lifts.log_e_pass(*looks) if side == "pass" else test.lifts.log_e_fail(*looks)
+    enough = (n >= N_FIRST) & ((rates * n).min(axis=0) >= N_RARE)
+    assert 0.3 < enough.mean() < 0.7
+    assert (np.where(enough, by_lifts, by_pairs) >= log(20)).any(axis=1).sum() <= 73  # 0.999 quantile of Binomial(1000, 0.05)
+
+
+def test_pairs_give_way_to_lifts_once_there_are_events_enough():
+    """A hundred in each arm, and a thousand units; never back."""
+    test, rng, methods = prepare(margin(0.01)), np.random.default_rng(6), []
+    series = Series(test.spec)
+    arm = np.tile([0, 1], 300)
+    for _ in range(20):
+        value = (rng.random(600) < 0.05).astype(float)
+        series.add(value, value, value, arm, 0 * arm, {0: 0.5})
+        methods.append(test.read(series).method)
+    assert methods == sorted(methods, reverse=True) and set(methods) == {"pairs", "lifts"}
 
 
 def test_no_event_at_all_is_decided_by_pairs():
