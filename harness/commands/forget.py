@@ -23,7 +23,8 @@ def forget(
 ) -> dict[str, Any]:  # fmt: skip
     """Takes every row of a unit out of the store and writes that so many were taken, never whose.
 
-    1 pairs, shard by shard   2 what was observed of it in a canary   3 the record `forgot`. A crash in between leaves a record unwritten; done again it says 0 rows.
+    1 pairs, shard by shard   2 what was observed of it in a canary   3 the record `forgot`. A crash in between leaves a record unwritten;
+    done again it says 0 rows.
 
     Raises UsageError without a reason; StoreUnavailable: done again it does the rest.
     """

@@ -100,6 +100,7 @@ def _coverage(rollout: Rollout, table: PairTable) -> dict[str, list[dict[str, An
 def dossier(
     rollout: Rollout, verdict: Mapping[str, Any], *, chain: Sequence[tuple[Record, str]], counted: Mapping[str, Any] | None,
     rows: Sequence[GateResult] | None, sums: Mapping[str, str] | None, archive: str | None, no_archive: str | None, code_version: str,
+    differs: Sequence[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """The seven parts, each a key of the record.
 
@@ -110,6 +111,7 @@ def dossier(
         rows: The gates folded again over those pairs, which are the numbers of the record; None: those of the verdict stand.
         sums: What the rows are computed from, by group of gates.
         archive: SHA-256 of the sealed pairs; None, with the reason in `no_archive`, when nothing could be sealed.
+        differs: Gates to which the pairs give another result than the verdict.
     """
     again = {(row.name, _place(row.segment)): row_document(row) for row in rows or ()}
     gates = [again.get((row["name"], _place(row["segment"])), dict(row)) for row in verdict["gates"]]
@@ -125,6 +127,7 @@ def dossier(
         "evidence": {
             **verdict, "gates": gates, "sums": None if sums is None else dict(sums),
             "labels": _labels(rollout), "coverage": counted.get("coverage"),
+            "differs": list(differs),
             "not_judged": sorted({row["name"] for row in gates if row["status"] == "undecided"}),
             "not_in_archive": sorted({row["name"] for row in gates if (row["name"], _place(row["segment"])) not in again}),
         },

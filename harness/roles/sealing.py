@@ -13,19 +13,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import structlog
 
 from analysis.evidence import Evidence, combine
 from analysis.packing import fill, keep
 from analysis.types import GateResult, InputError, PairTable
 from harness.core.dossier import dossier, facts
-from harness.core.errors import Overrun, RecordError, UsageError
+from harness.core.errors import Overrun, RecordError, Unavailable, UsageError
 from harness.core.reading import microseconds
+from harness.core.records import parse
 from harness.core.rollout import Rollout
 from harness.core.sealed import Sealed, of_stage, without_ids
-from harness.core.stages import Record
+from harness.core.stages import Record, State
 from harness.core.table import TableBuilder
 from harness.core.verdicts import row_document
 from harness.ports.archive import Archive
+from harness.ports.journal import Journal
 from harness.ports.pairlog import PairLog
 from harness.roles.analyst import plan_of
 
@@ -42,10 +45,10 @@ class Refolded:
     sums: Mapping[str, str]
 
 
-def refold(rollout: Rollout, table: PairTable, *, as_of: int) -> Refolded:
+def refold(rollout: Rollout, table: PairTable, *, as_of: int, stage: int) -> Refolded:
     """The gates of pairs and labels over the pairs of a stage up to a look (microseconds), in the order and with the looks of the
     analyst. Gates of a canary's two arms are not among them: they are not computed from pairs."""
-    plan = plan_of(rollout)
+    plan = plan_of(rollout, stage)
     grid, matures = int(rollout.looks_s * 1e6), int(rollout.outcomes.matures_s * 1e6) if rollout.outcomes else 0
     found = []
     for labelled, lag in ((False, 0), (True, matures)):
@@ -58,9 +61,9 @@ def refold(rollout: Rollout, table: PairTable, *, as_of: int) -> Refolded:
     return Refolded(rows=combine(plan, found[False], found[True]), sums=sums)
 
 
-def from_sums(rollout: Rollout, sums: Mapping[str, str]) -> tuple[GateResult, ...]:
+def from_sums(rollout: Rollout, sums: Mapping[str, str], *, stage: int) -> tuple[GateResult, ...]:
     """The rows that recorded sums give, without any pair. Raises RecordError when they are no sums of this rollout's gates."""
-    plan = plan_of(rollout)
+    plan = plan_of(rollout, stage)
     found = []
     for name, labelled in GROUPS.items():
         try:
@@ -126,35 +129,52 @@ class Sealer:
     def __init__(self, rollout: Rollout, *, pair_logs: Sequence[PairLog], archive: Archive | None, code_version: str) -> None:
         self._rollout, self._pair_logs, self._archive, self._code_version = rollout, pair_logs, archive, code_version
 
+    def rests_on(self, journal: Journal, state: State, verdict: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`evidence` of a move from a state that was folded from this journal, as the controller asks for it."""
+        chain = [(parse(link.body), link.hash) for link in journal.read()[: state.n_records]]
+        return self.evidence(verdict, chain).parts
+
     def evidence(self, verdict: Mapping[str, Any], chain: Sequence[tuple[Record, str]]) -> Evident:
         """What the record of a decision on this verdict holds, beside its kind, author and reason: to be written as its further keys.
 
-        1 read the pairs of the stage up to the look   2 seal them   3 fold the gates again over what was sealed. A crash in between
-        leaves an archive that no record names. When pairs have expired or nothing can be sealed, the record says so and why; a
-        decision does not wait for it.
+        1 read the pairs of the stage up to the look   2 fold the gates again over them   3 seal them. A crash after 3 leaves an archive
+        that no record names. When pairs have expired or nothing can be sealed, the record says so and why: whoever stops a rollout does
+        not wait for it, also not for an error of ours. `evidence.differs` has the gates to which the pairs give another result than the
+        verdict; a move forward waits for the next verdict then.
 
         Args:
             verdict: As in verdict.json, with `stage_index` and `since`.
             chain: (record, hash) of the chain so far, oldest first.
         """
-        look, since = microseconds(verdict["as_of"]), microseconds(verdict.get("since"))
-        table, again, why = None, None, "there was no look yet" if look is None else None
-        archive = None
-        if look is not None:
-            try:
-                table = stage_table(self._rollout, self._pair_logs, since=-1 if since is None else since, as_of=look)
-            except Overrun as error:
-                why = str(error)
-        if table is not None and look is not None:
-            table = without_ids(table)
-            again = refold(self._rollout, table, as_of=look)
-            archive, why = self._sealed(table, verdict)
+        table, again, counted, archive, differs = None, None, None, None, tuple[str, ...]()
+        look, why = microseconds(verdict["as_of"]), "there was no look yet"
+        try:
+            if look is not None:
+                table = without_ids(self._table(verdict, look))
+                again = refold(self._rollout, table, as_of=look, stage=verdict["stage_index"])
+                counted = facts(self._rollout, table, as_of=look)
+                differs = _differing(verdict["gates"], again.rows)
+        except Overrun as error:
+            why = str(error)
+        except Unavailable:
+            raise
+        except Exception as error:  # a rollback must not wait until we have mended it
+            structlog.get_logger().exception("seal.failed", rollout=self._rollout.name)
+            table, again, counted, why = None, None, None, f"the pairs could not be folded again ({type(error).__name__})"
+            differs = (why,)
+        no_archive: str | None = why
+        if table is not None:
+            archive, no_archive = self._sealed(table, verdict)
         parts = dossier(
-            self._rollout, verdict, chain=chain, counted=None if table is None or look is None else facts(self._rollout, table, as_of=look),
-            rows=None if again is None else again.rows, sums=None if again is None else again.sums, archive=archive, no_archive=why,
-            code_version=self._code_version,
+            self._rollout, verdict, chain=chain, counted=counted, rows=None if again is None else again.rows,
+            sums=None if again is None else again.sums, archive=archive, no_archive=no_archive, code_version=self._code_version,
+            differs=differs,
         )  # fmt: skip
-        return Evident(parts=parts, differs=() if again is None else _differing(verdict["gates"], again.rows))
+        return Evident(parts=parts, differs=differs)
+
+    def _table(self, verdict: Mapping[str, Any], look: int) -> PairTable:
+        since = microseconds(verdict.get("since"))
+        return stage_table(self._rollout, self._pair_logs, since=-1 if since is None else since, as_of=look)
 
     def _sealed(self, table: PairTable, verdict: Mapping[str, Any]) -> tuple[str | None, str | None]:
         """(SHA-256, None), or (None, why not)."""
