@@ -184,7 +184,7 @@ class OnlineEvidence:
         under = np.zeros(len(found)) if found.of is None else found.of
         order = np.lexsort([under, found.value, found.at, found.unit])
         place, at, measure = self._roster.places(found.unit)[order], found.at[order], found.measure[order]
-        value, of = found.value[order], under[order]
+        value, of = found.value[order], np.where(under[order] < 0.0, np.nan, under[order])  # no sum hides it: see Series.add
         columns, names = self._roster.columns, self.measures
         since = np.where(place < 0, -1, at - columns["first"][place] if len(self._roster) else -1)
         self.strays += int(np.count_nonzero(since < 0))

@@ -82,8 +82,10 @@ class Series:
         """Take units in prefix order: value, denominator, covariate, arm and period of each, shape (n,); all or none.
 
         Raises:
-            InputError: a value lies outside the bound.
+            InputError: a value lies outside the bound, or a denominator was below 0.
         """
+        if self.spec.type == "ratio" and not (of >= 0.0).all():
+            raise InputError(f"{self.spec.measure}: a denominator below 0 was measured")
         new = Sums.of(values, arm, period=period, of=of if self.spec.type == "ratio" else None,
                       before=None if self.spec.covariate is None else before)
         if self.spec.bound is not None and self.counts is not None:

@@ -53,7 +53,8 @@ class Measurements:
     """What was measured of units; arrays of shape (n,), in any order.
 
     measure: index into `OnlineEvidence.measures`. unit: uint64. at: int64 microseconds. value: a number; 1 for each occurrence of what a
-    binary or a count speaks of. of: the denominator of a ratio, >= 0; None where no measure is one.
+    binary or a count speaks of. of: the denominator of a ratio; None where no measure is one. One below
+    0 breaks the gates on that ratio once its unit counts.
     """
 
     measure: NDArray[Any]
@@ -68,8 +69,6 @@ class Measurements:
         object.__setattr__(self, "of", of)
         _check_numbers("value", self.value, len(self.unit))
         _check_numbers("denominator", of, len(self.unit))
-        if (of < 0.0).any():
-            raise InputError(f"a denominator is at least 0, got {of.min()}")
 
     def __len__(self) -> int:
         return len(self.unit)

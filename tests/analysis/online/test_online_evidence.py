@@ -257,6 +257,17 @@ def test_a_value_beyond_its_bound_breaks_its_gate_and_no_other():
     assert "outside" in OnlineEvidence.from_bytes(evidence.plan, SHARES, evidence.to_bytes()).broken["clicks"]
 
 
+def test_a_denominator_below_zero_breaks_its_gate_when_its_unit_counts_and_no_other():
+    """One bad record of production must not stop the fold of everything else, and no later record hides it."""
+    evidence = OnlineEvidence(PLAN, SHARES)
+    told = measurements([(3, 1, 5, 1, -2), (3, 1, 6, 1, 5), (0, 1, 5, 1, 0)])
+    evidence.fold(exposures([(1, 1, 0, 0), (2, 3, 1, 0)]), told, np.array([10]))
+    assert evidence.broken == {}
+    evidence.fold(no_exposures(), no_measurements(), np.array([20, 30]))
+    assert list(evidence.broken) == ["share"] and "below 0" in evidence.broken["share"]
+    assert {row.name for row in evidence.results() if row.reason == "compute_error"} == {"share"}
+
+
 @pytest.mark.parametrize("gate", [
     replace(GATE, each=(("region",),)), replace(GATE, word="below"), replace(GATE, metric=replace(HARM, better=None)),
     replace(GATE, metric=replace(HARM, window_us=0)), replace(GATE, metric=replace(HARM, measure=None)),
@@ -302,13 +313,11 @@ def test_numbers_that_are_none_are_refused(bad):
 
 
 def test_columns_that_do_not_fit_are_refused():
-    """An arm of 2, a period of a half, columns of other lengths, a negative denominator."""
+    """An arm of 2, a period of a half, columns of other lengths."""
     good = {"unit": np.array([1]), "at": np.array([1]), "arm": np.array([0]), "period": np.array([0])}
     for name, wrong in (("arm", [2]), ("period", [0.5]), ("at", [1, 2]), ("unit", [-1]), ("arm", [300]), ("covariates", {"x": np.ones(2)})):
         with pytest.raises(InputError):
             Exposures(**{**good, name: wrong if isinstance(wrong, dict) else np.array(wrong)})
-    with pytest.raises(InputError, match="at least 0"):
-        Measurements(measure=np.array([0]), unit=np.array([1]), at=np.array([1]), value=np.ones(1), of=-np.ones(1))
     with pytest.raises(InputError, match="share"):
         OnlineEvidence(PLAN, {0: 1.0})
 
