@@ -5,14 +5,17 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from harness import config
+from harness.adapters import recordsfile
+from harness.adapters.anchor import open_anchor
+from harness.adapters.archive import FileArchive
 from harness.adapters.codec import MsgpackCodec
 from harness.adapters.models import open_model
 from harness.adapters.redis.bus import RedisBus
@@ -29,8 +32,9 @@ from harness.commands import decide, registry
 from harness.commands.run import Running
 from harness.commands.status import Watched
 from harness.core.errors import UsageError
-from harness.core.records import Author
+from harness.core.records import Author, evidence_of
 from harness.core.rollout import Rollout
+from harness.core.stages import State
 from harness.core.table import RowLayout
 from harness.ports.bus import Bus
 from harness.ports.clock import Clock, SystemClock
@@ -45,10 +49,15 @@ from harness.ports.shares import Shares
 from harness.ports.tokens import Tokens
 from harness.roles import topology
 from harness.roles.analyst import Analyst, Analysts
+from harness.roles.anchoring import Anchoring
+from harness.roles.controller import Controller, Controllers
 from harness.roles.joiner import Joiner, Joiners
 from harness.roles.lane import Lane
 from harness.roles.observer import Observer
+from harness.roles.outbox import Outbox
 from harness.roles.router import Router
+from harness.roles.sealing import Sealer
+from harness.roles.standing import Follower
 from harness.roles.topology import Topology
 
 DEFAULT_SHARDS = 1
@@ -183,13 +192,19 @@ class Wiring:
         return Watched(
             rollout=self.rollout, topology=self.topology, roles=self.role_names(), bus=self.bus, intake=self.intake,
             pair_logs=[self.pair_log(shard) for shard in range(self.shards)], ledger=self.ledger,
-            presence=open_presence(self.store_url, self.rollout), clock=self.clock, code_version=code_version(),
+            where=Follower(self.journal).now, presence=open_presence(self.store_url, self.rollout), clock=self.clock,
+            code_version=code_version(),
         )  # fmt: skip
+
+    @property
+    def journal(self) -> Journal:
+        """The chain of records."""
+        return open_journal(self.store_url, self.rollout)
 
     def verdicts(self) -> Callable[[], dict[str, Any]]:
         """What reads the verdict of the moment, from the store alone: who asks for it names no bus, and creates no topic on another."""
-        ledger = self.ledger
-        return lambda: decide.verdict(self.rollout, ledger, self.clock, code_version=code_version())
+        ledger, where = self.ledger, Follower(self.journal).now
+        return lambda: decide.verdict(self.rollout, ledger, where, self.clock, code_version=code_version())
 
     def pair_log(self, shard: int) -> PairLog:
         """The joins of one shard."""
@@ -224,18 +239,50 @@ class Wiring:
             self.rollout, self.topology, shard, bus=self.bus, pair_log=self.pair_log(shard), codec=self.codec, clock=self.clock
         )
 
-    def analyst(self, stage: int = 0) -> Analyst:
-        """The analyst of all shards."""
+    def analyst(self, stage: int | None = None) -> Analyst:
+        """The analyst of all shards: of the stage in which the rollout is, or of a given one, from the first event on, as in a replay."""
+        where = Follower(self.journal).now if stage is None else lambda: State(stage=stage)
         logs = [self.pair_log(shard) for shard in range(self.shards)]
         return Analyst(
             self.rollout, self.topology, pair_logs=logs, intake=self.intake, ledger=self.ledger, clock=self.clock,
-            code_version=code_version(), stage=stage,
+            code_version=code_version(), where=where, observations=self.observations,
+        )  # fmt: skip
+
+    def controller(self) -> Controller:
+        """The controller. Its records go to the bus, and to a file of the data folder if there is one."""
+        journal, data = self.journal, os.environ.get("SHADOW_DATA")
+        keep = partial(recordsfile.bring_up, Path(data) / recordsfile.NAME) if data else None
+        place = os.environ.get("SHADOW_ANCHOR")
+        anchor = Anchoring(self.rollout.name, open_anchor(place), self.clock) if place else None
+        sealer = self.sealer()
+
+        def outbox() -> Outbox:
+            return Outbox(
+                self.rollout.name, self.topology.records, journal=journal, bus=self.bus, intake=self.intake, keep=keep, anchor=anchor
+            )
+
+        def evidence(state: State, verdict: Mapping[str, Any]) -> Mapping[str, Any]:
+            said = evidence_of(self.rollout, state, verdict, code_version=code_version())
+            return {**said, **sealer.rests_on(journal, state, verdict)}
+
+        return Controller(
+            self.rollout, journal=journal, ledger=self.ledger, clock=self.clock, outbox=outbox, code_version=code_version(),
+            evidence=evidence,
+        )  # fmt: skip
+
+    def sealer(self) -> Sealer:
+        """What seals the pairs of a decision: into the folder that SHADOW_ARCHIVE names, or `archive` of the data folder."""
+        data = os.environ.get("SHADOW_DATA")
+        folder = os.environ.get("SHADOW_ARCHIVE") or (str(Path(data) / "archive") if data else None)
+        return Sealer(
+            self.rollout, pair_logs=[self.pair_log(shard) for shard in range(self.shards)],
+            archive=FileArchive(Path(folder)) if folder else None, code_version=code_version(),
         )  # fmt: skip
 
     def role_names(self) -> tuple[str, ...]:
         """Every role of this rollout, as `--roles` names them."""
         observer = ("observer",) if self.rollout.exposures else ()
-        return ("router", *(f"lane:{lane}" for lane in self.rollout.lanes), "joiner", *observer, "analyst")
+        return ("router", *(f"lane:{lane}" for lane in self.rollout.lanes), "joiner", *observer, "analyst", "controller")
 
     def commands(self, config_file: Path, roles: Iterable[str]) -> dict[str, list[str]]:
         """Role -> the command that runs it in a process of its own, which must be told `environment`."""
@@ -270,6 +317,9 @@ class Wiring:
             case "analyst":
                 analysts = Analysts(self.analyst)
                 return Running(parts=("verdict",), hold=analysts.hold, step=analysts.step, close=analysts.close)
+            case "controller":
+                controllers = Controllers(self.controller, self.clock)
+                return Running(parts=("stage",), hold=controllers.hold, step=controllers.step, close=controllers.close)
         raise UsageError(f"role {role!r}: expected one of {', '.join(self.role_names())}")
 
     def shares(self) -> Shares:

@@ -16,11 +16,11 @@ from fastapi import APIRouter, Response
 from analysis.types import Gate
 from harness.api.errors import ApiError
 from harness.api.service import Service
-from harness.commands.decide import staleness
 from harness.commands.health import role_health
 from harness.commands.status import Status, Watched
 from harness.core.errors import BusUnavailable, Overrun
 from harness.core.reading import microseconds
+from harness.core.verdicts import staleness
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -123,7 +123,7 @@ class Counts:
     def _verdict(self, watched: Watched) -> None:
         rollout, now = watched.rollout.name, watched.clock.now()
         verdict, published = watched.verdict(), watched.ledger.published()
-        old = published is not None and bool(staleness(published, verdict, now))
+        old = published is not None and bool(staleness(published.looked, verdict["expires"], now))
         as_of = microseconds(verdict["as_of"])
         looked_s = math.inf if published is None else max(0, now - published.looked) / 1e6
         age_s = math.inf if as_of is None else max(0, now - as_of) / 1e6

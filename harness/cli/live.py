@@ -15,6 +15,7 @@ import structlog
 
 from harness import config
 from harness.adapters import parquet
+from harness.adapters.anchor import WEB
 from harness.api import address
 from harness.cli import printing
 from harness.cli.logs import log_to_stderr
@@ -63,8 +64,9 @@ def stop_signals() -> Callable[[], bool]:
 
 # ------------------------------------------------------------------------------------------------------------------------ running
 def up(
-    rollout: Rollout, config_file: Path, where: Where, *, shards: int | None, roles: str | None, api: Api, as_json: bool
-) -> int:
+    rollout: Rollout, config_file: Path, where: Where, *, shards: int | None, roles: str | None, api: Api, anchor: str | None,
+    as_json: bool,
+) -> int:  # fmt: skip
     """Creates the rollout or goes on with it, and runs its roles until a signal comes; returns the exit code."""
     stopped = stop_signals()
     log_to_stderr()
@@ -75,7 +77,8 @@ def up(
         commands = wiring.commands(config_file, names)
         if listen:
             commands[API] += ["--listen", listen, *(["--read-needs-token"] if api.closed else [])]
-        supervisor = Supervisor(commands, folder=where.data, on_event=say, environment=wiring.environment)
+        told = {**wiring.environment, "SHADOW_DATA": str(where.data.resolve()), **anchored(anchor)}
+        supervisor = Supervisor(commands, folder=where.data, on_event=say, environment=told)
         supervisor.start()
         asked = f" The API is at http://{listen} in a moment." if listen else ""
         printing.note(f"rollout {rollout.name} runs ({', '.join(names)}).{asked} Ctrl-C stops it; the same command goes on.")
@@ -84,6 +87,11 @@ def up(
         finally:
             supervisor.stop(timeout_s=STOP_S)
     return 0
+
+
+def anchored(anchor: str | None) -> dict[str, str]:
+    """What tells the roles where the head of the chain is noted: a URL, or a file by its whole path."""
+    return {} if anchor is None else {"SHADOW_ANCHOR": anchor if anchor.startswith(WEB) else str(Path(anchor).resolve())}
 
 
 def chosen_roles(wiring: Wiring, roles: str | None, listen: str) -> tuple[str, ...]:

@@ -1,22 +1,25 @@
-"""The promotion decision: the verdict last written, unless it has grown old. Nothing here can promote on its own."""
+"""The promotion decision: the verdict last written, unless it has grown old, and where the rollout stands, which outweighs it.
+
+Nothing here can promote on its own: either every gate passed at a fresh look at this very stage, or the chain says that it was promoted.
+"""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from analysis.evidence import Evidence, combine
 from harness.core.accounting import Counts
-from harness.core.reading import microseconds, timestamp
+from harness.core.errors import RecordError
 from harness.core.rollout import Rollout
-from harness.core.verdicts import HOLD, PROMOTE, verdict_document
+from harness.core.stages import NOT_BEGUN, Standing, State, Wait, is_of, next_move, since_text, standpoint
+from harness.core.verdicts import HOLD, PROMOTE, ROLLBACK, damaged, staleness, verdict_document
 from harness.ports.clock import Clock
 from harness.ports.ledger import Ledger, Published
 from harness.roles.analyst import plan_of
 
-STALE_AFTER = 60_000_000  # microseconds since the analyst last looked
 NO_LOOK = "no look yet: the analyst has not looked at this rollout; is it running?"
 
 
@@ -26,48 +29,80 @@ def parsed(published: Published) -> dict[str, Any]:
     return found
 
 
-def verdict(rollout: Rollout, ledger: Ledger, clock: Clock, *, code_version: str) -> dict[str, Any]:
-    """The verdict of this moment: that of the analyst's last look; evidence that is stale or has expired is a hold, never a pass.
+def verdict(rollout: Rollout, ledger: Ledger, where: Callable[[], State], clock: Clock, *, code_version: str) -> dict[str, Any]:
+    """The verdict of this moment: that of the analyst's last look at the stage in which the rollout is now.
 
-    Before the first look it is a hold with every key and gate in it. code_version: goes into that one.
+    Evidence that is stale, expired or of another stage is a hold, never a pass, and so is a pause; a rollout that was rolled back says
+    rollback, one that expired hold, one that was promoted promote, whatever the gates say since. Before the first look it is a hold
+    with every key and gate in it. where: asks where the rollout stands; a chain that is damaged is a hold. code_version: goes into a
+    verdict at which nobody has looked.
     """
     published = ledger.published()
+    found = parsed(published) if published is not None else None
+    try:
+        state = where()
+    except RecordError as error:
+        return damaged(found or unlooked(rollout, State(), code_version=code_version), str(error))
+    old = [] if published is None or found is None else staleness(published.looked, found["expires"], clock.now())
+    if found is None:
+        found = unlooked(rollout, state, code_version=code_version)
+    elif not is_of(found, state):
+        counted = {name: found[name] for name in ("counts", "lanes", "versions", "outcomes", "watermark") if name in found}
+        found = {**unlooked(rollout, state, code_version=code_version), **counted, "reasons": [NOT_BEGUN]}
+    return _in_force({**found, **_standing(rollout, state)}, state, old)
+
+
+def _standing(rollout: Rollout, state: State) -> dict[str, Any]:
+    """Where the rollout stands now, which the analyst may have learnt a moment ago."""
+    at = standpoint(rollout, state)
+    return {
+        "stage": rollout.stages[at.stage].kind, "stage_index": at.stage, "since": since_text(state), "standing": at.standing,
+        "percent": at.percent,
+    }  # fmt: skip
+
+
+def _in_force(found: dict[str, Any], state: State, old: Sequence[str]) -> dict[str, Any]:
+    """The verdict, with what the rollout's standing and its age make of it."""
+    ended = [state.latest.words] if state.latest is not None else []
+    match state.standing:
+        case Standing.PROMOTED:
+            return {**found, "verdict": PROMOTE, "reasons": [*ended, *found["reasons"]]}
+        case Standing.ROLLED_BACK:
+            return {**found, "verdict": ROLLBACK, "reasons": [*ended, *found["reasons"]]}
+        case Standing.EXPIRED:
+            return {**found, "verdict": HOLD, "reasons": [*ended, *found["reasons"]]}
+        case Standing.PAUSED:
+            old = [*old, *ended]
+    held = HOLD if old and found["verdict"] == PROMOTE else found["verdict"]
+    return {**found, "verdict": held, "reasons": [*old, *found["reasons"]]}
+
+
+def waits_for(rollout: Rollout, ledger: Ledger, where: Callable[[], State], clock: Clock) -> list[str]:
+    """What the next move of the rollout waits for, in words; empty when it is about to be made."""
+    published = ledger.published()
+    try:
+        state = where()
+    except RecordError as error:
+        return [str(error)]
     if published is None:
-        return unlooked(rollout, code_version=code_version)
+        return [NO_LOOK]
     found = parsed(published)
-    old = staleness(published, found, clock.now())
-    if old and found["verdict"] == PROMOTE:
-        return {**found, "verdict": HOLD, "reasons": [*old, *found["reasons"]]}
-    return {**found, "reasons": [*old, *found["reasons"]]} if old else found
+    move = next_move(rollout, state, found, stale=staleness(published.looked, found["expires"], clock.now()))
+    return list(move.reasons) if isinstance(move, Wait) else []
 
 
-def staleness(published: Published, found: Mapping[str, Any], now: int) -> list[str]:
-    """Why a verdict is too old to act on, in words; empty when it is not. `now`: microseconds."""
-    old = []
-    if now - published.looked > STALE_AFTER:
-        old.append(f"stale: the analyst last looked at {timestamp(published.looked)}")
-    if published.looked - now > STALE_AFTER:
-        old.append(f"stale: the analyst looked at {timestamp(published.looked)}, which is still to come; its clock or this one is wrong")
-    expires = microseconds(found["expires"])
-    if expires is not None and now > expires:
-        old.append(f"stale: the evidence expired at {found['expires']}")
-    return old
-
-
-def unlooked(rollout: Rollout, *, code_version: str) -> dict[str, Any]:
-    """The verdict of a rollout at which no analyst has looked yet: nothing is counted, every gate is undecided, and it holds."""
-    plan = plan_of(rollout)
+def unlooked(rollout: Rollout, state: State, *, code_version: str) -> dict[str, Any]:
+    """The verdict of a stage at which no analyst has looked yet: nothing is counted, every gate is undecided, and it holds."""
+    plan = plan_of(rollout, state.stage)
     document = verdict_document(
         rollout, rows=combine(plan, Evidence(plan, False), Evidence(plan, True)), counts=Counts(), read=0, unsampled=0, in_flight=0,
         flips={policy: {"pairs": 0} for policy in rollout.policies}, watermark={"resolved": None, "shards": []}, as_of=None,
-        labelled_wait=None, code_version=code_version,
+        labelled_wait=None, code_version=code_version, at=standpoint(rollout, state),
     )  # fmt: skip
     return {**document, "verdict": HOLD, "reasons": [NO_LOOK, *document["reasons"]]}
 
 
-def wait_for(
-    look: Callable[[], dict[str, Any]], *, timeout_s: float, progress: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
+def wait_for(look: Callable[[], dict[str, Any]], *, timeout_s: float, progress: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Calls `look` (a `verdict`) until the verdict is no hold, at most `timeout_s`; then what it is."""
     deadline = time.monotonic() + timeout_s
     while True:

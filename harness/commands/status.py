@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from harness.core.accounting import Counts, identity_problems
 from harness.core.errors import BusUnavailable
 from harness.core.pairing import NEVER, Snapshot
 from harness.core.rollout import Rollout
+from harness.core.stages import State
 from harness.core.verdicts import counts_document, outcomes_document
 from harness.ports.bus import Bus, Partition
 from harness.ports.clock import Clock
@@ -49,7 +50,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """A rollout and everything that is read to look at it. roles: those that are expected to run."""
+    """A rollout and everything that is read to look at it. roles: those that are expected to run. where: asks where the rollout stands."""
 
     rollout: Rollout
     topology: Topology
@@ -58,13 +59,18 @@ class Watched:
     intake: Intake
     pair_logs: Sequence[PairLog]
     ledger: Ledger
+    where: Callable[[], State]
     presence: Presence
     clock: Clock
     code_version: str
 
     def verdict(self) -> dict[str, Any]:
         """The object of verdict.json at this moment."""
-        return decide.verdict(self.rollout, self.ledger, self.clock, code_version=self.code_version)
+        return decide.verdict(self.rollout, self.ledger, self.where, self.clock, code_version=self.code_version)
+
+    def waits_for(self) -> list[str]:
+        """What the rollout's next move waits for, in words."""
+        return decide.waits_for(self.rollout, self.ledger, self.where, self.clock)
 
     def status(self) -> Status:
         """Its counts and what waits."""
@@ -78,6 +84,12 @@ def document(watched: Watched) -> dict[str, Any]:
     return {
         "rollout": watched.rollout.name,
         "shards": watched.topology.shards,
+        "stage": verdict["stage"],
+        "stage_index": verdict["stage_index"],
+        "since": verdict["since"],
+        "standing": verdict["standing"],
+        "percent": verdict["percent"],
+        "waits_for": watched.waits_for(),
         "verdict": verdict["verdict"],
         "as_of": verdict["as_of"],
         "reasons": verdict["reasons"],

@@ -275,7 +275,9 @@ class StageWords(Words):
     canary: CanaryWords | None = None
     promote: PromoteWords | None = None
     at_least: Duration | None = None
+    pairs: Annotated[int, Field(ge=1)] | None = None
     approval: ApprovalWords | None = None
+    stop_after: Annotated[dict[Name, Annotated[int, Field(ge=1)]], Field(min_length=1)] | None = None
 
 
 # ----------------------------------------------------------------------------------------------------------------- the rest

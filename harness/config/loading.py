@@ -92,7 +92,7 @@ def _fields(parts: Parts, problems: Problems) -> dict[str, Any]:
         "sample_percent": simple["sample"].percent if simple["sample"] else None,
         "window_s": simple["pairing"].window if simple["pairing"] else None,
         "gates": gates(dict(parts.gates), scope, problems),
-        "stages": meaning.stages(parts, problems),
+        "stages": meaning.stages(parts, harms, problems),
         "alpha": simple["alpha"],
         "looks_s": simple["looks"],
         "detect": meaning.detect(simple["detect"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Literal, TypeVar
 from urllib.parse import urlsplit
@@ -22,7 +23,7 @@ from harness.config.words import (
     TailReader,
     TruthSegment,
 )
-from harness.core.rollout import Detect, Keep, Model, Outcomes, Output, Reader, Segment, Stage
+from harness.core.rollout import Detect, Harm, Keep, Model, Outcomes, Output, Reader, Segment, Stage
 
 AnyReader = FieldReader | MedianReader | ExpectationReader | TailReader
 S = TypeVar("S")
@@ -197,11 +198,11 @@ def _reader(words: AnyReader, output: OutputWords, path: Steps, problems: Proble
 
 
 # ----------------------------------------------------------------------------------------------------- stages and settings
-def stages(parts: Parts, problems: Problems) -> tuple[Stage, ...]:
+def stages(parts: Parts, harms: Known[Harm], problems: Problems) -> tuple[Stage, ...]:
     """The way from shadow to live: one shadow first, canaries whose percent rises, promote last."""
     if "stages" not in parts.document:
         return _DEFAULT_STAGES
-    found = [(number, stage) for number, words in parts.stages.items() if (stage := _stage(words, ("stages", number), problems))]
+    found = [(number, stage) for number, words in parts.stages.items() if (stage := _stage(words, harms, ("stages", number), problems))]
     kinds = [stage.kind for _, stage in found]
     if found and not problems.is_broken(("stages",)):
         if found[0][0] == 0 and kinds[0] != "shadow":
@@ -215,7 +216,7 @@ def stages(parts: Parts, problems: Problems) -> tuple[Stage, ...]:
     return tuple(stage for _, stage in found)
 
 
-def _stage(words: StageWords, path: Steps, problems: Problems) -> Stage | None:
+def _stage(words: StageWords, harms: Known[Harm], path: Steps, problems: Problems) -> Stage | None:
     said = [word for word in STAGES if getattr(words, word) is not None]
     if not said:
         problems.absent(path, f"expected one of {listed(STAGES)}")
@@ -225,15 +226,19 @@ def _stage(words: StageWords, path: Steps, problems: Problems) -> Stage | None:
         return None
     approval = words.approval
     people, roles = (approval.people, tuple(approval.roles or ())) if approval else (0, ())
+    stop_after = dict(words.stop_after or {})
+    for harm in stop_after:
+        harms.find(harm, (*path, "stop_after", harm), problems)
+    ends = Stage(kind="shadow", people=people, roles=roles, pairs=words.pairs or 0, stop_after=stop_after, at_least_s=words.at_least or 0.0)
     if words.promote is not None:
         if words.at_least is not None:
             problems.add((*path, "at_least"), "is for shadow and canary; promote has {bake: ...}")
-        return Stage(kind="promote", bake_s=words.promote.bake, people=people, roles=roles)
-    at_least_s = words.at_least or 0.0
+        return replace(ends, kind="promote", bake_s=words.promote.bake, at_least_s=0.0)
     if words.canary is not None:
-        return Stage(kind="canary", percent=words.canary.percent, at_least_s=at_least_s, people=people, roles=roles)
-    percent = words.shadow.percent if words.shadow else 100.0
-    return Stage(kind="shadow", percent=percent, at_least_s=at_least_s, people=people, roles=roles)
+        return replace(ends, kind="canary", percent=words.canary.percent)
+    if stop_after:
+        problems.add((*path, "stop_after"), "is for canary and promote; in shadow the challenger serves nobody")
+    return replace(ends, percent=words.shadow.percent if words.shadow else 100.0)
 
 
 def detect(words: DetectWords | None) -> Detect:

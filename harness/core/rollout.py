@@ -258,6 +258,11 @@ class Rollout:
     online: Mapping[str, Measure] = field(default_factory=dict)
 
     @property
+    def version(self) -> str:
+        """What frames carry of the config: 16 hex digits."""
+        return self.sha256[:16]
+
+    @property
     def lanes(self) -> tuple[str, ...]:
         """The lanes that are called, incumbent first."""
         return tuple(lane for lane in LANES if lane in self.models)
@@ -266,6 +271,12 @@ class Rollout:
     def truths(self) -> tuple[str, ...]:
         """Names of the truths an outcome may carry, in the config's order."""
         return tuple(self.outcomes.truth) if self.outcomes else ()
+
+    def gates_of(self, stage: int) -> tuple[Gate, ...]:
+        """The gates of a stage, by its index. Those on what is measured online are the canaries': elsewhere nobody, or everybody, is
+        served by the challenger, and there are no two arms."""
+        canary = self.stages[stage].kind == "canary"
+        return tuple(gate for gate in self.gates if canary or gate.metric.group != "online")
 
     def truth_of(self, output: str) -> str | None:
         """An output is judged by the truth of its own name, or by the only one there is."""

@@ -20,7 +20,7 @@ from typing import Any
 from harness.core.errors import RecordError
 from harness.core.reading import microseconds, timestamp
 from harness.core.rollout import Rollout, Stage
-from harness.core.verdicts import PROMOTE, ROLLBACK
+from harness.core.verdicts import PROMOTE, ROLLBACK, Standpoint
 
 Record = Mapping[str, Any]
 """The body of one record: `kind`, `at` (wall time), `by` {name, role, via}, `reason`, and what its kind needs."""
@@ -62,11 +62,27 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Latest:
+    """The record that brought a rollout where it stands: what, who, when (RFC 3339) and why."""
+
+    kind: str
+    by: str
+    at: str
+    reason: str
+
+    @property
+    def words(self) -> str:
+        """As in `rolled back by ada at 2026-01-05T00:00:00Z: it hurts`."""
+        return f"{self.kind.replace('_', ' ')} by {self.by} at {self.at}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """Where a rollout stands.
 
     stage: index into the config's stages. since: record time, microseconds, after which events count for this stage; -1 from the first
-    event. approvals: of the next stage. author: who registered the config. head, n_records: of the chain this was folded from.
+    event. approvals: of the next stage. author: who registered the config. latest: the record that last changed stage or standing; None
+    before the first. head, n_records: of the chain this was folded from.
     """
 
     standing: Standing = Standing.RUNNING
@@ -75,6 +91,7 @@ class State:
     approvals: tuple[Said, ...] = ()
     waivers: tuple[Said, ...] = ()
     author: str | None = None
+    latest: Latest | None = None
     head: str = ""
     n_records: int = 0
 
@@ -93,6 +110,7 @@ class State:
 
 
 WAIVER_PEOPLE = 2
+SAID = ("approved", "waived", "forgot")  # records that move nothing by themselves
 
 
 def fold(state: State, record: Record, *, head: str) -> State:
@@ -104,6 +122,10 @@ def fold(state: State, record: Record, *, head: str) -> State:
     if to is None:
         raise RecordError(f"record {n}: {kind} cannot follow while the rollout is {state.standing.value}; the chain is damaged")
     state = replace(state, standing=to, head=head, n_records=n + 1)
+    if kind not in SAID:
+        who = record.get("by") or {}
+        latest = Latest(kind=str(kind), by=who.get("name", ""), at=record.get("at", ""), reason=record.get("reason", ""))
+        state = replace(state, latest=latest)
     match kind:
         case "entered":
             if record["stage"] != state.stage + 1:
@@ -111,7 +133,8 @@ def fold(state: State, record: Record, *, head: str) -> State:
             return replace(state, stage=record["stage"], since=_time(record["since"], n), approvals=(), waivers=())
         case "approved":
             if record.get("stage") != state.stage + 1:
-                raise RecordError(f"record {n}: approves stage {record.get('stage')} during stage {state.stage}; only the next one can be approved")
+                found = f"approves stage {record.get('stage')} during stage {state.stage}"
+                raise RecordError(f"record {n}: {found}; only the next one can be approved")
             return replace(state, approvals=(*state.approvals, Said(by=record["by"]["name"], role=record["by"].get("role"))))
         case "waived":
             said = Said(by=record["by"]["name"], gate=record["gate"], expires=_time(record["expires"], n))
@@ -137,6 +160,19 @@ def percent(rollout: Rollout, state: State) -> float:
     return 0.0
 
 
+def standpoint(rollout: Rollout, state: State, *, look: int | None = None, began: int | None = None, pairs: int = 0) -> Standpoint:
+    """Where a verdict at a look stands. look, began: record times, microseconds. pairs: of this stage, folded."""
+    return Standpoint(
+        stage=state.stage, since=None if state.since < 0 else state.since, began=began, pairs=pairs, standing=state.standing.value,
+        percent=percent(rollout, state), waived=frozenset() if look is None else state.waived(look),
+    )  # fmt: skip
+
+
+def is_of(verdict: Mapping[str, Any], state: State) -> bool:
+    """Whether a verdict speaks of the stage that a rollout is in, and not of one before."""
+    return (verdict.get("stage_index"), verdict.get("since")) == (state.stage, since_text(state))
+
+
 # --------------------------------------------------------------------------------------------------------------------- moves
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
@@ -154,30 +190,31 @@ class Wait:
     reasons: tuple[str, ...]
 
 
-def next_move(rollout: Rollout, state: State, verdict: Mapping[str, Any]) -> Move | Wait:
+def next_move(rollout: Rollout, state: State, verdict: Mapping[str, Any], *, stale: Sequence[str] = ()) -> Move | Wait:
     """The next move on a verdict (the object of verdict.json, with `stage_index` and `since`): a pure function, so two controllers agree.
 
     The order is the rule: an end; a verdict that is of another stage says nothing; what hurts stops; then time; a pause; and only
-    then may time, pairs, gates and approvals, all of them, let the next stage begin.
+    then may time, pairs, gates and approvals, all of them, let the next stage begin. stale: why the verdict is too old, in words; an old
+    one may still stop a rollout, and never lets it go on.
     """
     if state.final:
         return Wait(reasons=(f"the rollout is {state.standing.value}",))
     stage = rollout.stages[state.stage]
-    if (verdict["stage_index"], verdict["since"]) != (state.stage, since_text(state)):
-        return Wait(reasons=("the analyst has not begun this stage yet",))
+    if not is_of(verdict, state):
+        return Wait(reasons=(NOT_BEGUN,))
     hurt = _reached(stage, verdict) or (tuple(verdict["reasons"]) if verdict["verdict"] == ROLLBACK else ())
     if hurt:
         return Move(kind="rolled_back", reasons=hurt)
     look = microseconds(verdict["as_of"])
     if look is None:
-        return Wait(reasons=tuple(verdict["reasons"]))
+        return Wait(reasons=(*stale, *verdict["reasons"]))
     began = state.since if state.since >= 0 else microseconds(verdict["began"])
     lasted = (look - began) / 1e6 if began is not None else 0.0
     if lasted >= rollout.expires_s and stage.kind != "promote" and verdict["verdict"] != PROMOTE:
         return Move(kind="expired", reasons=(f"the stage found no answer within {rollout.expires_s:g} s of record time",))
     if state.standing is Standing.PAUSED:
         return Wait(reasons=("paused by a person",))
-    missing = _missing(rollout, state, stage, verdict, lasted)
+    missing = (*stale, *_missing(rollout, state, stage, verdict, lasted))
     if missing:
         return Wait(reasons=missing)
     if state.stage + 1 < len(rollout.stages):
@@ -185,6 +222,9 @@ def next_move(rollout: Rollout, state: State, verdict: Mapping[str, Any]) -> Mov
     if stage.kind == "promote":
         return Move(kind="promoted", reasons=tuple(verdict["reasons"]))
     return Wait(reasons=("the last stage is over; the config names none that follows",))
+
+
+NOT_BEGUN = "the analyst has not begun this stage yet"
 
 
 def _reached(stage: Stage, verdict: Mapping[str, Any]) -> tuple[str, ...]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from analysis.types import Gate, GateResult, Status
 from harness.core.accounting import Counts
-from harness.core.reading import timestamp
+from harness.core.reading import microseconds, timestamp
 from harness.core.rollout import Rollout
 
 PROMOTE, HOLD, ROLLBACK = "promote", "hold", "rollback"
 EXIT_CODES = {PROMOTE: 0, HOLD: 3, ROLLBACK: 4}
+STALE_AFTER = 60_000_000  # microseconds since the analyst last looked
 
 _WHY = {
     "insufficient": "not enough evidence yet",
@@ -37,28 +38,53 @@ def _status(gate: Gate, result: GateResult | None) -> Status:
     return result.status
 
 
-def decide(gates: Sequence[Gate], results: Mapping[str, GateResult]) -> str:
-    """Follow the worst counted gate. One without a result is undecided; no counted gate is no evidence, and holds."""
-    worst = max((_status(gate, results.get(gate.name)) for gate in gates if gate.counted), default=Status.UNDECIDED)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standpoint:
+    """Where in its rollout a verdict stands.
+
+    stage: index. since: record time, microseconds, after which events count for it; None from the first event. began: arrival of its
+    first row. pairs: of it, folded so far. standing: as core.stages names it. percent: of units that the challenger serves. waived: gates.
+    """
+
+    stage: int = 0
+    since: int | None = None
+    began: int | None = None
+    pairs: int = 0
+    standing: str = "running"
+    percent: float = 0.0
+    waived: frozenset[str] = frozenset()
+
+
+_START = Standpoint()
+
+
+def decide(gates: Sequence[Gate], results: Mapping[str, GateResult], waived: frozenset[str] = frozenset()) -> str:
+    """Follow the worst counted gate. One without a result is undecided; no counted gate is no evidence, and holds. waived: not counted."""
+    counted = [gate for gate in gates if gate.counted and gate.name not in waived]
+    worst = max((_status(gate, results.get(gate.name)) for gate in counted), default=Status.UNDECIDED)
     return {Status.PASS: PROMOTE, Status.UNDECIDED: HOLD, Status.FAIL: ROLLBACK}[worst]
 
 
-def reasons(gates: Sequence[Gate], rows: Sequence[GateResult], *, labelled_wait: str | None) -> list[str]:
-    """In words, gate by gate: what failed and where, what is missing and until when it may take, or that every gate passed.
+def reasons(
+    gates: Sequence[Gate], rows: Sequence[GateResult], *, labelled_wait: str | None, waived: frozenset[str] = frozenset()
+) -> list[str]:
+    """Gate by gate: what failed and where, what is missing and until when it may take, or that every gate passed, and what is waived.
 
     labelled_wait: what labelled gates wait for, in words; None when all labels that are to come have come.
     """
     said: list[str] = []
     whole = {row.name: row for row in rows if row.segment is None}
-    for gate in (gate for gate in gates if gate.counted):
+    counted = [gate for gate in gates if gate.counted]
+    for gate in (gate for gate in counted if gate.name not in waived):
         row = whole.get(gate.name)
         if row is None:
             said.append(f"{gate.name}: undecided, it has no result")
         elif row.status is not Status.PASS:
             said.append(_reason(gate, row, [r for r in rows if r.name == gate.name and r.segment is not None], labelled_wait))
-    if not any(gate.counted for gate in gates):
+    if all(gate.name in waived for gate in counted):
         said.append("no counted gate: without one there is no evidence")
-    return said or ["every counted gate passed"]
+    aside = [f"{gate.name}: waived by people, not counted" for gate in counted if gate.name in waived]
+    return [*(said or ["every counted gate passed"]), *aside]
 
 
 def _reason(gate: Gate, whole: GateResult, rows: Sequence[GateResult], labelled_wait: str | None) -> str:
@@ -136,16 +162,20 @@ def verdict_document(
     as_of: int | None,
     labelled_wait: str | None,
     code_version: str,
-    stage: int = 0,
+    at: Standpoint = _START,
     labels_behind: int = 0,
+    against: Sequence[str] = (),
+    arms: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The object of verdict.json.
 
     as_of: the last look, microseconds; None before the first. labels_behind: labels that came and that the rows do not hold yet.
+    against: what else forbids to promote, in words. arms: of a canary, None elsewhere.
     """
-    said = decide(rollout.gates, {row.name: row for row in rows if row.segment is None})
-    why = reasons(rollout.gates, rows, labelled_wait=labelled_wait)
-    against = [f"{labels_behind} late labels are being folded"] if labels_behind else []
+    gates = rollout.gates_of(at.stage)
+    said = decide(gates, {row.name: row for row in rows if row.segment is None}, at.waived)
+    why = reasons(gates, rows, labelled_wait=labelled_wait, waived=at.waived)
+    against = [*against, *([f"{labels_behind} late labels are being folded"] if labels_behind else [])]
     against += [f"{counts.overrun} records were lost before they were read (overrun)"] if counts.overrun else []
     if against:
         said, why = (HOLD if said == PROMOTE else said), [*against, *why]
@@ -153,12 +183,20 @@ def verdict_document(
         "rollout": rollout.name,
         "verdict": said,
         "reasons": why,
-        "stage": rollout.stages[stage].kind,
+        "stage": rollout.stages[at.stage].kind,
+        "stage_index": at.stage,
+        "since": None if at.since is None else timestamp(at.since),
+        "began": None if at.began is None else timestamp(at.began),
+        "stage_pairs": at.pairs,
+        "standing": at.standing,
+        "percent": at.percent,
+        "waived": sorted(at.waived),
         "counts": counts_document(counts, read=read, unsampled=unsampled, in_flight=in_flight),
         "lanes": {lane: {"answered": 0, **dict(sorted(counts.lanes.get(lane, {}).items()))} for lane in rollout.lanes},
         "versions": {lane: sorted(counts.versions.get(lane, {})) for lane in rollout.lanes},
         "outcomes": outcomes_document(counts),
         "gates": [row_document(row) for row in rows],
+        "arms": None if arms is None else dict(arms),
         "flips": {policy: dict(by) for policy, by in flips.items()},
         "config_sha256": rollout.sha256,
         "code_version": code_version,
@@ -166,3 +204,24 @@ def verdict_document(
         "as_of": None if as_of is None else timestamp(as_of),
         "expires": None if as_of is None else timestamp(as_of + int(rollout.expires_s * 1e6)),
     }
+
+
+def damaged(document: Mapping[str, Any], why: str) -> dict[str, Any]:
+    """A verdict while nobody can tell where its rollout stands: it holds, and nobody is served by the challenger."""
+    return {**document, "verdict": HOLD, "standing": "damaged", "percent": 0.0, "reasons": [why, *document["reasons"]]}
+
+
+def staleness(looked: int, expires: object, now: int) -> list[str]:
+    """Why a verdict is too old to go forward on, in words; empty when it is not.
+
+    looked: wall time, microseconds, at which the analyst last looked. expires: as the verdict says it. now: microseconds.
+    """
+    old = []
+    if now - looked > STALE_AFTER:
+        old.append(f"stale: the analyst last looked at {timestamp(looked)}")
+    if looked - now > STALE_AFTER:
+        old.append(f"stale: the analyst looked at {timestamp(looked)}, which is still to come; its clock or this one is wrong")
+    until = microseconds(expires)
+    if until is not None and now > until:
+        old.append(f"stale: the evidence expired at {expires}")
+    return old

@@ -68,7 +68,7 @@ def age(challenger: str, folder: Path, steps: Steps) -> Shown:
     server = EmbeddedRedis.start(folder / "data", durable=True)
     try:
         wiring = create(rollout, server.url, server.url)
-        roles = wiring.role_names()
+        roles = tuple(role for role in wiring.role_names() if role != "controller")  # it shows one stage's verdict, and moves on from none
         steps.line(f"private Redis {server.url.removeprefix('unix://')}; a process each: source, {', '.join(roles)}")
         commands = wiring.commands(config_file, roles)
         supervisor = Supervisor(commands, folder=folder / "data", on_event=lambda *_: None, environment=wiring.environment)

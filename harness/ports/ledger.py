@@ -16,10 +16,14 @@ class Folded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """The verdict last written, as canonical JSON, and the wall-clock time at which the analyst last looked (microseconds)."""
+    """The verdict last written, as canonical JSON, and the wall-clock time at which the analyst last looked (microseconds).
+
+    version: rises with every verdict.
+    """
 
     verdict: bytes
     looked: int
+    version: int = 1
 
 
 class Ledger(Protocol):
@@ -31,8 +35,12 @@ class Ledger(Protocol):
     def save(self, folded: Folded, *, after: Folded) -> None:
         """Replaces them, durable on return. Raises HeadMoved when the stored version is not that of `after`."""
 
-    def publish(self, published: Published) -> None:
-        """Replaces the verdict that people and machines read."""
+    def publish(self, published: Published, *, after: Published | None) -> None:
+        """Replaces the verdict that people and machines read, durable on return.
+
+        Raises HeadMoved when the stored version is not that of `after` (None: no verdict yet): another analyst has taken over, and what
+        this one knows is old.
+        """
 
     def published(self) -> Published | None:
         """The verdict last written; None before the first."""

@@ -2,13 +2,15 @@
 
 Labelled gates fold the same order with a second prefix that lags by `matures`. A label that comes after its event was folded makes
 the labelled statistics be folded anew, so that the verdict is a function of the pairs and labels alone, never of when it looked.
+
+It follows the journal: each stage is a new process, with no evidence of the one before, over the rows that arrived after the look on which
+the stage was entered.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,16 +19,20 @@ from numpy.typing import NDArray
 from analysis.evidence import Evidence, Plan, combine
 from analysis.types import InputError, PairTable
 from harness.core.accounting import Counts
-from harness.core.errors import Overrun
+from harness.core.errors import Overrun, RecordError
 from harness.core.pairing import Snapshot
 from harness.core.reading import timestamp
 from harness.core.rollout import Rollout
+from harness.core.stages import State, standpoint
 from harness.core.table import TableBuilder, flips
-from harness.core.verdicts import verdict_document
+from harness.core.verdicts import damaged, verdict_document
 from harness.ports.clock import Clock
 from harness.ports.intake import Intake
 from harness.ports.ledger import Folded, Ledger, Published
+from harness.ports.observations import ObservationLog
 from harness.ports.pairlog import PairLog
+from harness.roles.arms import Arms, restored
+from harness.roles.prefix import Prefix, first_stored
 from harness.roles.topology import Topology
 
 BATCH_ROWS = 32_768
@@ -35,72 +41,88 @@ PUBLISH = 200_000  # at least, when a look was taken
 SAVE_EVERY = 10_000_000
 ANEW_SHARE = 20  # folding anew, where it is not cheap, takes at most one part in so many of the time
 CHEAP = 1_000_000
+FOLLOW = 500_000  # microseconds between two looks at the journal
+EXPIRED = "pairs of this stage expired before they were folded (overrun)"
 
 
-def plan_of(rollout: Rollout) -> Plan:
+def plan_of(rollout: Rollout, stage: int = 0) -> Plan:
     """What a stage of the rollout tests: its gates, the members of the closed test, and its change detectors."""
     listed = {segment.name: segment.listed for segment in rollout.events.segments}
     return Plan(
-        rollout.gates, alpha=rollout.alpha, n_stages=len(rollout.stages), listed=listed,
+        rollout.gates_of(stage), alpha=rollout.alpha, n_stages=len(rollout.stages), listed=listed,
         window_us=max(int(rollout.detect.window_s * 1e6), 1), detect_units=rollout.detect.units,
     )  # fmt: skip
 
 
-@dataclass(slots=True)
-class Prefix:
-    """Rows read but not folded yet, by arrival; how far each shard was read; and the last look folded (-1: none)."""
-
-    lag: int
-    look: int = -1
-    read_to: dict[int, int] = field(default_factory=dict)
-    arrived: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    shard: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    ordinal: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-
-    def add(self, shard: int, start: int, arrived: NDArray[np.int64]) -> None:
-        """Rows of a shard from ordinal `start` on; those at or before the last look were folded before."""
-        ordinals = np.arange(start, start + len(arrived))
-        new = arrived > self.look - self.lag if self.look >= 0 else np.ones(len(arrived), bool)
-        self.arrived = np.concatenate([self.arrived, arrived[new]])
-        self.shard = np.concatenate([self.shard, np.full(int(new.sum()), shard)])
-        self.ordinal = np.concatenate([self.ordinal, ordinals[new]])
-
-    def needed(self) -> dict[int, int]:
-        """Shard -> its first row that is not folded: those before it may expire."""
-        return {shard: int(self.ordinal[self.shard == shard].min(initial=read_to)) for shard, read_to in self.read_to.items()}
-
-    def take(self, upto: int) -> list[tuple[int, NDArray[np.int64]]]:
-        """(shard, ordinals) of the rows that arrived at or before `upto`, which leave the prefix's buffer."""
-        ready = self.arrived <= upto
-        taken = [(int(s), np.sort(self.ordinal[ready & (self.shard == s)])) for s in np.unique(self.shard[ready])]
-        self.arrived, self.shard, self.ordinal = self.arrived[~ready], self.shard[~ready], self.ordinal[~ready]
-        return taken
-
-
 class Analyst:
-    """The statistics and the verdict of one rollout."""
+    """The statistics and the verdict of one rollout.
+
+    where: asks where the rollout stands. Raises RecordError when that cannot be known: then nothing is folded or saved, and the verdict
+    holds and says so.
+    """
 
     def __init__(
         self, rollout: Rollout, topology: Topology, *, pair_logs: Sequence[PairLog], intake: Intake, ledger: Ledger, clock: Clock,
-        code_version: str, stage: int = 0,
+        code_version: str, where: Callable[[], State] = State, observations: ObservationLog | None = None,
     ) -> None:  # fmt: skip
-        self.rollout, self.topology, self._stage = rollout, topology, stage
+        self.rollout, self.topology, self._where = rollout, topology, where
         self._pair_logs, self._intake, self._ledger, self._clock = pair_logs, intake, ledger, clock
         self._code_version = code_version
         self._grid = int(rollout.looks_s * 1e6)
         self._matures = int(rollout.outcomes.matures_s * 1e6) if rollout.outcomes else 0
+        self._observations = observations
         self._plan = plan_of(rollout)
         self._builder = TableBuilder(rollout)
         self._folded = ledger.load()
+        self._state, self._damage, self._news = State(), "", False
+        self._published_at = self._saved_at = self._followed_at = 0
+        self._published, self._published_look = ledger.published(), -1
+        self._prefixes: dict[bool, Prefix] = {}
+        self._fresh()
+        self._known = False
+        self._follow(clock.now())
+
+    # ------------------------------------------------------------------------------------------------------------------ its stage
+    def _follow(self, now: int) -> None:
+        """Asks where the rollout stands, and takes up a stage that has begun."""
+        self._followed_at = now
+        try:
+            state = self._where()
+        except RecordError as error:
+            self._news, self._damage = self._news or str(error) != self._damage, str(error)
+            return
+        before, self._state, self._damage = self._state, state, ""
+        self._news = self._news or state != before
+        if not self._known:
+            self._restore()
+        elif (state.stage, state.since) != (before.stage, before.since):
+            self._fresh()
+        self._known = True
+
+    def _fresh(self) -> None:
+        """The statistics of a stage of which nothing was folded."""
+        since, stage = self._state.since, self.rollout.stages[self._state.stage]
+        start = self._start_of(since)
+        self._plan = plan_of(self.rollout, self._state.stage)
+        self._arms: Arms | None = None
+        if stage.kind == "canary" and self._observations is not None and self.rollout.exposures is not None:
+            self._arms = Arms(self.rollout, self.topology, self._plan, self._observations, percent=stage.percent, since=since)
+        self._evidence = {labelled: Evidence(self._plan, labelled) for labelled in (False, True)}
+        self._prefixes = {
+            False: Prefix.of_stage(0, since, start), True: Prefix.of_stage(self._matures, since, start),
+        }  # fmt: skip
         self._late_labels, self._anew_at = -1, 0
         self._flips: dict[str, dict[str, int]] = {}
-        self._published_at = self._saved_at = 0
-        self._published_look = -1
-        self._restore()
+        self._began: int | None = None
+        self._n_pairs, self._expired = 0, False
 
-    # -------------------------------------------------------------------------------------------------------------------- state
+    def _start_of(self, since: int) -> dict[int, int]:
+        """Shard -> an ordinal before which no row of a stage lies: what the stage before had still to fold, where that reaches so far."""
+        known = [prefix.needed() for prefix in self._prefixes.values() if since >= 0 and prefix.look - prefix.lag <= since]
+        return max(known, key=lambda needed: sum(needed.values()), default={})
+
     def _restore(self) -> None:
-        """Statistics from the ledger, if they are of this design; else everything is folded again from the pairs."""
+        """Statistics from the ledger, if they are of this design and stage; else the stage is folded again from the pairs."""
         self._fresh()
         if not self._folded.state:
             return
@@ -108,20 +130,25 @@ class Analyst:
         try:
             saved = json.loads(head)
             cut = saved["unlabelled_bytes"]
+            end = saved.get("arms_at", len(blobs))
             unlabelled = Evidence.from_bytes(self._plan, False, blobs[:cut])
-            labelled = Evidence.from_bytes(self._plan, True, blobs[cut:])
+            labelled = Evidence.from_bytes(self._plan, True, blobs[cut:end])
         except (InputError, ValueError, KeyError):
             return
+        stage, since = saved.get("stage", 0), saved.get("since", -1)
+        looks, starts = (saved["look"], saved["labelled_look"]), saved.get("start", ({}, {}))
+        for prefix, look, needed, start in zip(self._prefixes.values(), looks, saved.get("needed", ({}, {})), starts, strict=True):
+            prefix.floor, prefix.look = since, look
+            prefix.read_to, prefix.start = ({int(shard): ordinal for shard, ordinal in part.items()} for part in (needed, start))
+        if (stage, since) != (self._state.stage, self._state.since):
+            self._fresh()
+            return
         self._evidence = {False: unlabelled, True: labelled}
-        self._prefixes[False].look, self._prefixes[True].look = saved["look"], saved["labelled_look"]
-        for prefix, needed in zip(self._prefixes.values(), saved.get("needed", ()), strict=False):
-            prefix.read_to = {int(shard): ordinal for shard, ordinal in needed.items()}
         self._flips, self._late_labels = saved["flips"], saved["late_labels"]
-
-    def _fresh(self) -> None:
-        self._evidence = {labelled: Evidence(self._plan, labelled) for labelled in (False, True)}
-        self._prefixes = {False: Prefix(lag=0), True: Prefix(lag=self._matures)}
-        self._flips = {}
+        self._began, self._n_pairs = saved.get("began"), saved.get("pairs", 0)
+        self._expired = saved.get("expired", False)
+        if self._arms is not None and end < len(blobs):
+            self._arms = restored(self._arms, blobs[end:])
 
     def _save(self) -> None:
         unlabelled, labelled = (self._evidence[kind].to_bytes() for kind in (False, True))
@@ -129,8 +156,11 @@ class Analyst:
             "look": self._prefixes[False].look, "labelled_look": self._prefixes[True].look, "flips": self._flips,
             "late_labels": self._late_labels, "unlabelled_bytes": len(unlabelled),
             "needed": [prefix.needed() for prefix in self._prefixes.values()],
+            "start": [prefix.start for prefix in self._prefixes.values()], "stage": self._state.stage, "since": self._state.since,
+            "began": self._began, "pairs": self._n_pairs, "expired": self._expired, "arms_at": len(unlabelled) + len(labelled),
         }  # fmt: skip
-        folded = Folded(version=self._folded.version + 1, state=json.dumps(head).encode() + b"\n" + unlabelled + labelled)
+        arms = b"" if self._arms is None else self._arms.to_bytes()
+        folded = Folded(version=self._folded.version + 1, state=json.dumps(head).encode() + b"\n" + unlabelled + labelled + arms)
         self._ledger.save(folded, after=self._folded)
         self._folded = folded
         self._saved_at = self._clock.now()
@@ -139,9 +169,24 @@ class Analyst:
     def step(self, wait_s: float = 0.0) -> int:
         """Returns how many events it folded. `wait_s` is not used: the caller paces an analyst.
 
-        1 read the heads, and from them the last look that every shard has passed   2 fold both prefixes up to it   3 save the statistics
-        with their cursor   4 publish the verdict. A crash before 3 folds again from the pairs.
+        1 read where the rollout stands; a new stage begins with nothing   2 read the heads, and from them the last look that every shard
+        has passed   3 fold both prefixes up to it   4 save the statistics with their cursor   5 publish the verdict. A crash before 4 folds
+        again from the pairs.
         """
+        now = self._clock.now()
+        if not 0 <= now - self._followed_at < FOLLOW:
+            self._follow(now)
+        n = 0 if self._damage else self._fold()
+        now = self._clock.now()
+        if n and not 0 <= now - self._saved_at < SAVE_EVERY:
+            self._save()
+        new = self._prefixes[False].look > self._published_look
+        if self._news or not 0 <= now - self._published_at < (PUBLISH if new else REPUBLISH):  # below 0 the clock was set back
+            self.publish()
+        return n
+
+    def _fold(self) -> int:
+        """Folds both prefixes up to the last look that every shard has passed; returns how many events that were."""
         snapshots = [log.snapshot() for log in self._pair_logs]
         low = min(snapshot.head.watermark for snapshot in snapshots)
         look = low // self._grid * self._grid if low > 0 else -1  # 0: no source has had an event yet
@@ -152,14 +197,11 @@ class Analyst:
         if moved:
             self._index(snapshots)
             n = sum(self._advance(labelled, look) for labelled in (False, True))
+        if self._arms is not None and self._arms.advance():
+            n, self._news = n + 1, True
         now = self._clock.now()
         if anew and now - began > CHEAP:
             self._anew_at = now + ANEW_SHARE * (now - began)
-        if n and not 0 <= now - self._saved_at < SAVE_EVERY:
-            self._save()
-        new = self._prefixes[False].look > self._published_look
-        if not 0 <= now - self._published_at < (PUBLISH if new else REPUBLISH):  # below 0 the clock was set back
-            self.publish()
         return n
 
     def _unfold_labelled(self, late: int, now: int) -> bool:
@@ -174,14 +216,15 @@ class Analyst:
         if first:
             return False
         self._evidence[True] = Evidence(self._plan, True)
-        self._prefixes[True] = Prefix(lag=self._matures)
+        self._prefixes[True] = Prefix.of_stage(self._matures, self._state.since, self._prefixes[True].start)
         return True
 
     def _all_stored(self) -> bool:
-        """Whether no pair has expired yet."""
+        """Whether no pair of this stage has expired yet."""
         try:
-            for log in self._pair_logs:
-                log.rows(0, min(1, log.snapshot().head.resolved))
+            for shard, log in enumerate(self._pair_logs):
+                start = self._prefixes[True].start.get(shard, 0)
+                log.rows(start, max(start, min(start + 1, log.snapshot().head.resolved)))
         except Overrun:
             return False
         return True
@@ -190,12 +233,25 @@ class Analyst:
         """Notes ordinal and arrival of every row that was resolved since the last time."""
         for shard, snapshot in enumerate(snapshots):
             for prefix in self._prefixes.values():
+                self._pass_expired(prefix, shard, snapshot.head.resolved)
                 start = prefix.read_to.get(shard, 0)
                 while start < snapshot.head.resolved:
                     stop = min(start + BATCH_ROWS, snapshot.head.resolved)
                     records = self._builder.layout.records(self._pair_logs[shard].rows(start, stop))
                     prefix.add(shard, start, records["arrived"].astype(np.int64))
                     start = prefix.read_to[shard] = stop
+
+    def _pass_expired(self, prefix: Prefix, shard: int, resolved: int) -> None:
+        """A stage that begins late goes on behind the rows that have expired: they are of stages before, or it says so."""
+        start = prefix.read_to.get(shard, 0)
+        if prefix.floor < 0 or start >= resolved or start != prefix.start.get(shard, 0):
+            return
+        first = first_stored(self._pair_logs[shard], start, resolved)
+        if first == start:
+            return
+        prefix.skip(shard, first)
+        data = self._pair_logs[shard].rows(first, min(first + 1, resolved))
+        self._expired = self._expired or not data or int(self._builder.layout.records(data)["arrived"][0]) > prefix.floor
 
     def _advance(self, labelled: bool, look: int) -> int:
         """Folds one prefix up to a look, in the order (arrival time, event) over all shards."""
@@ -207,7 +263,7 @@ class Analyst:
         looks = np.union1d(seen, [look]).astype(np.int64)
         self._evidence[labelled].fold(table, looks - prefix.lag)
         if not labelled:
-            self._count_flips(flips(table, self.rollout.policies))
+            self._count(table)
         prefix.look = look
         return len(table)
 
@@ -220,8 +276,12 @@ class Analyst:
                 runs.append((self._builder.layout.records(data), words))
         return self._builder.build(runs)
 
-    def _count_flips(self, more: Mapping[str, Mapping[str, int]]) -> None:
-        for policy, counts in more.items():
+    def _count(self, table: PairTable) -> None:
+        """Counts the stage's pairs and flips, and notes when it began."""
+        if len(table) and self._began is None:
+            self._began = int(table["arrived"][0])
+        self._n_pairs += int(((table["missing.incumbent"] < 0) & (table["missing.challenger"] < 0)).sum())
+        for policy, counts in flips(table, self.rollout.policies).items():
             mine = self._flips.setdefault(policy, {})
             for word, n in counts.items():
                 mine[word] = mine.get(word, 0) + n
@@ -229,9 +289,12 @@ class Analyst:
     # ------------------------------------------------------------------------------------------------------------------ verdict
     def publish(self) -> dict[str, Any]:
         """Writes the verdict at the last look, with the counts of this moment, and returns it. It is as old as what was read for it."""
-        self._published_at, self._published_look = self._clock.now(), self._prefixes[False].look
+        self._published_at, self._published_look, self._news = self._clock.now(), self._prefixes[False].look, False
         verdict = self._verdict([log.snapshot() for log in self._pair_logs])
-        self._ledger.publish(Published(verdict=canonical(verdict), looked=self._published_at))
+        version = self._published.version + 1 if self._published else 1
+        published = Published(verdict=canonical(verdict), looked=self._published_at, version=version)
+        self._ledger.publish(published, after=self._published)  # refused when another analyst has taken over meanwhile
+        self._published = published
         return verdict
 
     def _verdict(self, snapshots: Sequence[Snapshot]) -> dict[str, Any]:
@@ -240,22 +303,26 @@ class Analyst:
         events = [t for source, t in taken.items() if source.startswith("events/")]
         unsampled = sum(t.unsampled for t in events)
         overrun = sum(t.overrun for t in taken.values())
-        look = self._prefixes[False].look
-        return verdict_document(
+        look = self._prefixes[False].look if self._prefixes[False].look >= 0 else None
+        at = standpoint(self.rollout, self._state, look=look, began=self._began, pairs=self._n_pairs)
+        found = verdict_document(
             self.rollout,
-            rows=combine(self._plan, self._evidence[False], self._evidence[True]),
+            rows=combine(self._plan, self._evidence[False], self._evidence[True], () if self._arms is None else self._arms.results()),
             counts=counts + Counts(overrun=overrun),
             read=counts.duplicates + counts.mirrored + unsampled,
             unsampled=unsampled,
             in_flight=sum(snapshot.in_flight for snapshot in snapshots),
             flips=self._flips or {policy: {"pairs": 0} for policy in self.rollout.policies},
             watermark=self._watermark(snapshots),
-            as_of=look if look >= 0 else None,
+            as_of=look,
             labels_behind=self._labels_behind(snapshots),
             labelled_wait=self._labelled_wait(),
             code_version=self._code_version,
-            stage=self._stage,
+            at=at,
+            against=[EXPIRED] if self._expired else (),
+            arms=None if self._arms is None else self._arms.document(),
         )
+        return damaged(found, self._damage) if self._damage else found
 
     def _watermark(self, snapshots: Sequence[Snapshot]) -> dict[str, Any]:
         """How far the shards are resolved: a record time, and the events resolved in each. Positions of the bus are left out: they are
@@ -282,7 +349,8 @@ class Analyst:
 
     def close(self) -> None:
         """Saves the statistics and the verdict."""
-        self._save()
+        if self._known:
+            self._save()
         self.publish()
 
 

@@ -16,6 +16,7 @@ from analysis.online.evidence import OnlineEvidence
 from analysis.online.units import Exposures, Measurements
 from analysis.plan import Plan
 from analysis.types import GateResult, InputError
+from harness.core.reading import timestamp
 from harness.core.rollout import Rollout
 from harness.ports.observations import ROW, ObservationLog
 from harness.roles.topology import Topology
@@ -114,10 +115,12 @@ class Arms:
         return self._evidence.results()
 
     def document(self) -> dict[str, Any]:
-        """What the verdict says of the arms: units exposed, those seen in both arms, and whether the split is what was configured."""
+        """What the verdict says of the arms: units exposed, those seen in both arms, measurements of units that nobody exposed, the look
+        at which the split was found not to be the configured one, and the last look."""
+        fired = self._evidence.split_fired_at
         return {
             "units": self._evidence.n_units, "crossed": self._evidence.crossed, "strays": self._evidence.strays,
-            "split_fired_at": self._evidence.split_fired_at,
+            "split_fired_at": None if fired is None else timestamp(fired), "as_of": timestamp(self.look),
         }  # fmt: skip
 
 

@@ -30,6 +30,11 @@ class Topology:
         return Partition(f"{self.rollout}.predictions", shard)
 
     @property
+    def records(self) -> Partition:
+        """Where the controller writes what was decided."""
+        return Partition(f"{self.rollout}.records", 0)
+
+    @property
     def n_event_sources(self) -> int:
         """Partitions of the events topic."""
         return sum(source.startswith("events/") for source in self.sources)
@@ -43,6 +48,7 @@ def create(rollout: Rollout, shards: int, bus: Bus) -> Topology:
         sources |= {f"outcomes/{n}": Partition(topic, n) for n in range(bus.ensure(topic))}
     bus.ensure(f"{rollout.name}.mirror", shards)
     bus.ensure(f"{rollout.name}.predictions", shards)
+    bus.ensure(f"{rollout.name}.records")
     topics = {"exposures": rollout.exposures.topic} if rollout.exposures else {}
     topics |= {name: measure.topic for name, measure in rollout.online.items()}
     observed = {f"{name}/{n}": Partition(topic, n) for name, topic in topics.items() for n in range(bus.ensure(topic))}

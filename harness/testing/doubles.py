@@ -278,8 +278,10 @@ class MemoryLedger:
             raise HeadMoved(f"the stored statistics are not version {after.version}")
         self._folded = folded
 
-    def publish(self, published: Published) -> None:
+    def publish(self, published: Published, *, after: Published | None) -> None:
         """Replaces the verdict."""
+        if (after.version if after else 0) != (self._published.version if self._published else 0):
+            raise HeadMoved("another analyst has published")
         self._published = published
 
     def published(self) -> Published | None:

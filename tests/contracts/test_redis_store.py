@@ -53,7 +53,7 @@ def test_every_key_of_a_rollout_expires(pair_log, redis_db, redis_url):
     RedisIntake(redis_url, "sample", keep_s=100.0).save("events/0", Taken(position=1), after=Taken())
     ledger = RedisLedger(redis_url, "sample", keep_s=100.0)
     ledger.save(Folded(version=1), after=Folded())
-    ledger.publish(Published(verdict=b"{}", looked=1))
+    ledger.publish(Published(verdict=b"{}", looked=1), after=None)
     RedisJournal(redis_url, "sample", keep_s=100.0).append(b"{}", after=ROOT)
     left = {key.decode(): redis_db.pttl(key) for key in redis_db.keys("*")}
     names = {name.removeprefix("shadow:{sample:0}:") for name in left if name.startswith("shadow:{sample:0}:")}
@@ -149,7 +149,7 @@ def test_a_store_without_memory_refuses_a_fold_whole_and_takes_it_later(pair_log
             lambda: pair_log.apply(later, after=resolved(1, 5)),
             lambda: intake.save("events/0", Taken(position=1), after=Taken()),
             lambda: ledger.save(Folded(version=1), after=Folded()),
-            lambda: ledger.publish(Published(verdict=b"{}", looked=1)),
+            lambda: ledger.publish(Published(verdict=b"{}", looked=1), after=None),
             lambda: journal.append(b"{}", after=ROOT),
         ):
             with pytest.raises(StoreFull):

@@ -27,7 +27,7 @@ from proxy import FATES, Proxy
 
 from harness.wiring import reopen
 
-ROLES = ("router", "lane:incumbent", "lane:challenger", "joiner", "analyst")
+ROLES = ("router", "lane:incumbent", "lane:challenger", "joiner", "analyst", "controller")
 SENDING_S = 2.5
 SETTLE_S = 90.0
 ROLE_FAULTS = ("kill", "stop", "add", "repeat")

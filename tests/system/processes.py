@@ -20,7 +20,7 @@ import redis
 
 START_S, FINISH_S = 60.0, 90.0
 TICK_S = 0.05
-ROLES = ("router", "lane:incumbent", "lane:challenger", "joiner", "analyst")
+ROLES = ("router", "lane:incumbent", "lane:challenger", "joiner", "analyst", "controller")
 COUNTED = (
     "verdict",
     "reasons",

@@ -19,7 +19,7 @@ import redis
 import yaml
 
 Shadow = Callable[..., subprocess.CompletedProcess[str]]
-ROLES = ("router", "lane:incumbent", "lane:challenger", "joiner", "analyst")
+ROLES = ("router", "lane:incumbent", "lane:challenger", "joiner", "analyst", "controller")
 PER_SECOND = 400.0
 
 

@@ -1,4 +1,4 @@
-"""The analyst's state in Redis, two hashes: `shadow:{rollout}:ledger` (version, folded), `shadow:{rollout}:verdict` (verdict, looked)."""
+"""The analyst's state in Redis, two hashes: `shadow:{rollout}:ledger` (version, folded), `shadow:{rollout}:verdict` (verdict, looked, version)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RedisLedger:
         self._client: Any = connect(url)
         self._rollout, self._keep_ms = rollout, ceil(keep_s * 1_000)
         self._ledger, self._verdict = f"shadow:{{{rollout}}}:ledger", f"shadow:{{{rollout}}}:verdict"
-        self._save = self._client.register_script(script("save.lua"))
+        self._save, self._publish = map(self._client.register_script, map(script, ("save.lua", "publish.lua")))
 
     def load(self) -> Folded:
         """The statistics last saved; `Folded()` before the first."""
@@ -35,18 +35,19 @@ class RedisLedger:
         if not done:
             raise HeadMoved(f"{self._where} {self._rollout}: the stored statistics are not version {after.version}; another analyst wrote")
 
-    def publish(self, published: Published) -> None:
-        """Replaces the verdict."""
-        with translated(self._where), self._client.pipeline(transaction=True) as pipe:
-            pipe.hset(self._verdict, mapping={"verdict": published.verdict, "looked": str(published.looked)})
-            pipe.pexpire(self._verdict, self._keep_ms)
-            pipe.execute()
+    def publish(self, published: Published, *, after: Published | None) -> None:
+        """Replaces the verdict in one script."""
+        args: list[int | bytes] = [after.version if after else 0, published.version, published.verdict, published.looked, self._keep_ms]
+        with translated(self._where):
+            done = self._publish([self._verdict], args)
+        if not done:
+            raise HeadMoved(f"{self._where} {self._rollout}: another analyst has published a verdict since; this one's is old")
 
     def published(self) -> Published | None:
         """The verdict last written; None before the first."""
         with translated(self._where):
-            verdict, looked = self._client.hmget(self._verdict, ["verdict", "looked"])
-        return None if verdict is None or looked is None else Published(verdict=verdict, looked=int(looked))
+            verdict, looked, version = self._client.hmget(self._verdict, ["verdict", "looked", "version"])
+        return None if verdict is None or looked is None else Published(verdict=verdict, looked=int(looked), version=int(version or 0))
 
     def close(self) -> None:
         """Lets go of all connections."""

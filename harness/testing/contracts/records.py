@@ -118,10 +118,23 @@ class LedgerContract:
     def test_the_verdict_last_published_is_the_one_that_is_read(self, ledger: Ledger) -> None:
         """People and machines read the verdict without touching the statistics, and see when the analyst last looked."""
         assert ledger.published() is None
-        ledger.publish(Published(verdict=b'{"verdict": "hold"}', looked=1))
-        ledger.publish(Published(verdict=b'{"verdict": "promote"}', looked=1_700_000_000_000_000))
-        assert ledger.published() == Published(verdict=b'{"verdict": "promote"}', looked=1_700_000_000_000_000)
+        first = Published(verdict=b'{"verdict": "hold"}', looked=1)
+        second = Published(verdict=b'{"verdict": "promote"}', looked=1_700_000_000_000_000, version=2)
+        ledger.publish(first, after=None)
+        ledger.publish(second, after=first)
+        assert ledger.published() == second
         assert ledger.load() == Folded()
+
+
+    def test_a_verdict_behind_another_one_is_refused(self, ledger: Ledger) -> None:
+        """An analyst that was paused while another took over would hand out what it knew then."""
+        first, second = (Published(verdict=b"{}", looked=n, version=n) for n in (1, 2))
+        ledger.publish(first, after=None)
+        ledger.publish(second, after=first)
+        for after in (None, first):
+            with pytest.raises(HeadMoved):
+                ledger.publish(Published(verdict=b"old", looked=3, version=2), after=after)
+        assert ledger.published() == second
 
 
 class JournalContract:

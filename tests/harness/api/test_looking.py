@@ -8,8 +8,7 @@ import sys
 
 import pytest
 
-from harness.commands.decide import STALE_AFTER
-from harness.core.verdicts import EXIT_CODES
+from harness.core.verdicts import EXIT_CODES, STALE_AFTER
 from harness.ports.clock import SystemClock
 from harness.ports.ledger import Published
 from harness.roles.analyst import canonical
@@ -19,7 +18,9 @@ def published(world, *, looked: int | None = None, **fields) -> dict:
     """The verdict of a first look, with some fields replaced, as the analyst would write it."""
     analyst = world.wiring.analyst()
     verdict = {**analyst.publish(), **fields}
-    world.wiring.ledger.publish(Published(verdict=canonical(verdict), looked=SystemClock().now() if looked is None else looked))
+    ledger = world.wiring.ledger
+    found = Published(verdict=canonical(verdict), looked=SystemClock().now() if looked is None else looked, version=1_000)
+    ledger.publish(found, after=ledger.published())
     return verdict
 
 
@@ -77,7 +78,7 @@ def test_the_status_is_that_of_the_command(world):
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(run.stdout) == found
     assert (found["rollout"], found["verdict"], found["idle"], found["bus"]) == ("recorded-replay", "hold", True, "answers")
-    assert set(found["roles"]) == {"router", "lane:incumbent", "lane:challenger", "joiner", "analyst"}
+    assert set(found["roles"]) == {"router", "lane:incumbent", "lane:challenger", "joiner", "analyst", "controller"}
 
 
 def test_the_report_is_one_page_that_loads_nothing(world, make):

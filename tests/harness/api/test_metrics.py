@@ -8,7 +8,7 @@ import math
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from harness.commands.decide import STALE_AFTER
+from harness.core.verdicts import STALE_AFTER
 from harness.ports.clock import SystemClock
 from harness.ports.ledger import Published
 from harness.roles.analyst import canonical
@@ -48,7 +48,9 @@ def publish(world, *, looked: int | None = None, rows: dict | None = None, **fie
     """A verdict as the analyst writes it, with the rows of some gates changed."""
     verdict = {**world.wiring.analyst().publish(), **fields}
     verdict["gates"] = [{**row, **(rows or {}).get(row["name"], {})} if not row["segment"] else row for row in verdict["gates"]]
-    world.wiring.ledger.publish(Published(verdict=canonical(verdict), looked=SystemClock().now() if looked is None else looked))
+    ledger = world.wiring.ledger
+    found = Published(verdict=canonical(verdict), looked=SystemClock().now() if looked is None else looked, version=1_000)
+    ledger.publish(found, after=ledger.published())
 
 
 def test_every_gate_has_one_series_before_anything_was_counted(world):
@@ -121,7 +123,7 @@ def test_roles_at_work_are_one(world):
     """An alert on a role that rests needs no log."""
     world.wiring.watched().presence.note("router", "steps")
     found = values(scraped(world), "shadow_role_ready", "role")
-    assert found == {"router": 1.0, "lane:incumbent": 0.0, "lane:challenger": 0.0, "joiner": 0.0, "analyst": 0.0}
+    assert found == {"router": 1.0, "lane:incumbent": 0.0, "lane:challenger": 0.0, "joiner": 0.0, "analyst": 0.0, "controller": 0.0}
 
 
 def test_counts_stay_readable_while_the_bus_is_away(world, own_redis):

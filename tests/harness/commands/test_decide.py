@@ -12,10 +12,13 @@ from harness import config
 from harness.commands import decide
 from harness.core.reading import timestamp
 from harness.core.rollout import Rollout
+from harness.core.stages import State
+from harness.core.verdicts import STALE_AFTER
 from harness.ports.clock import ManualClock
 from harness.ports.ledger import Published
 from harness.testing.doubles import MemoryLedger
 
+RUNNING = State(n_records=1)
 NOW = 1_767_571_200_000_000
 SECOND = 1_000_000
 ROLLOUT = {
@@ -40,14 +43,13 @@ def rollout() -> Rollout:
 def ledger(said: str, *, looked: int = NOW, expires: int = NOW + 3_600 * SECOND) -> MemoryLedger:
     """A store in which an analyst wrote this."""
     found = MemoryLedger()
-    found.publish(
-        Published(verdict=json.dumps({"verdict": said, "reasons": ["why"], "expires": timestamp(expires)}).encode(), looked=looked)
-    )
+    document = {"stage_index": 0, "since": None, "verdict": said, "reasons": ["why"], "expires": timestamp(expires)}
+    found.publish(Published(verdict=json.dumps(document).encode(), looked=looked), after=None)
     return found
 
 
-def now(rollout: Rollout, stored: MemoryLedger, at: int = NOW) -> dict[str, Any]:
-    return decide.verdict(rollout, stored, ManualClock(at), code_version="1")
+def now(rollout: Rollout, stored: MemoryLedger, at: int = NOW, *, state: State = RUNNING) -> dict[str, Any]:
+    return decide.verdict(rollout, stored, lambda: state, ManualClock(at), code_version="1")
 
 
 @pytest.mark.parametrize("said", ["promote", "hold", "rollback"])
@@ -123,6 +125,6 @@ def test_not_waiting_is_one_look():
 
 def test_a_verdict_from_the_future_promotes_nothing(rollout: Rollout):
     """Two clocks disagree by more than a verdict may be old, so nobody can tell how old it is."""
-    found = now(rollout, ledger("promote", looked=NOW + decide.STALE_AFTER + SECOND, expires=NOW + 7_200 * SECOND))
+    found = now(rollout, ledger("promote", looked=NOW + STALE_AFTER + SECOND, expires=NOW + 7_200 * SECOND))
     assert found["verdict"] == "hold" and "clock" in found["reasons"][0]
     assert now(rollout, ledger("promote", looked=NOW + SECOND))["verdict"] == "promote"

@@ -142,6 +142,13 @@ def test_stages_have_their_times_and_people(age: Rollout) -> None:
     )
 
 
+def test_a_stage_may_ask_for_pairs_and_end_at_a_count_of_harms(put: Callable[..., Any]) -> None:
+    """Numbers that the controller compares with those of the verdict; without them none is asked for, and none ends a stage."""
+    stages = rollout_of(put("stages.1", {"canary": {"percent": 5}, "pairs": 500, "stop_after": {"let_in": 3}})).stages
+    assert (stages[1].pairs, dict(stages[1].stop_after)) == (500, {"let_in": 3})
+    assert [(stage.pairs, stage.stop_after) for stage in (stages[0], stages[2])] == [(0, {})] * 2
+
+
 def test_what_is_left_out_has_its_stated_default(put: Callable[..., Any]) -> None:
     """The defaults are part of the contract, and pairs outlive the wait for their labels."""
     rollout = rollout_of(put("stages", ..., "outcomes.matures", "60d"))

@@ -14,16 +14,22 @@ from harness import config
 from harness.adapters.codec import MsgpackCodec
 from harness.commands.replay import whole_table
 from harness.core.reading import timestamp
+from harness.core.records import Author, body, parse
 from harness.core.rollout import Rollout
+from harness.core.stages import State
 from harness.core.table import RowLayout
 from harness.ports.clock import ManualClock
+from harness.ports.journal import ROOT, Link
 from harness.ports.model import Call, Reply
 from harness.roles import topology
 from harness.roles.analyst import Analyst
+from harness.roles.controller import Controller
 from harness.roles.joiner import Joiner
 from harness.roles.lane import Lane
+from harness.roles.outbox import Outbox
 from harness.roles.router import Router
-from harness.testing.doubles import MemoryBus, MemoryIntake, MemoryLedger, MemoryPairLog
+from harness.roles.standing import Follower
+from harness.testing.doubles import MemoryBus, MemoryIntake, MemoryJournal, MemoryLedger, MemoryPairLog
 
 START = 1_767_571_200_000_000  # 2026-01-05, microseconds
 SECOND = 1_000_000
@@ -112,12 +118,14 @@ class Crew:
     def __init__(self, *, shards: int = 2, partitions: int = 1, role: str = "", nemesis: CrashOnce | None = None, **changes: Any) -> None:
         self.rollout: Rollout = config.parse({**CONFIG, **changes}, source="test", folder=Path())
         self.clock, self.codec = ManualClock(START), MsgpackCodec()
-        self.bus, self.intake, self.ledger = MemoryBus(self.clock), MemoryIntake(), MemoryLedger()
+        self.bus, self.intake, self.ledger, self.journal = MemoryBus(self.clock), MemoryIntake(), MemoryLedger(), MemoryJournal()
+        self.say("registered", "author")
         self.bus.ensure(self.rollout.events.topic, partitions)
         self.topology = topology.create(self.rollout, shards, self.bus)
         self.logs = [MemoryPairLog(RowLayout(self.rollout)) for _ in range(shards)]
         self.models = {lane: InEvent(name) for lane, name in (("incumbent", "old"), ("challenger", "new"))}
         self.silent: set[str] = set()
+        self.kept: list[str] = []
         self.n_crashes = 0
         self._role, self._nemesis = role, nemesis
         self._made: dict[str, Any] = {}
@@ -127,7 +135,7 @@ class Crew:
     @property
     def names(self) -> tuple[str, ...]:
         """Every role, in the order in which they are stepped."""
-        return ("router", "lane:incumbent", "lane:challenger", *(f"joiner:{n}" for n in range(len(self.logs))), "analyst")
+        return ("router", "lane:incumbent", "lane:challenger", *(f"joiner:{n}" for n in range(len(self.logs))), "analyst", "controller")
 
     def make(self, name: str) -> Any:
         """A new worker of a role, made from what is stored."""
@@ -143,9 +151,15 @@ class Crew:
             return Lane(part, self.rollout, self.topology, model=port(self.models[part]), **common)
         if kind == "joiner":
             return Joiner(self.rollout, self.topology, int(part), pair_log=port(self.logs[int(part)]), **common)
+        journal, intake, ledger = port(self.journal), port(self.intake), port(self.ledger)
+        if kind == "controller":
+            return Controller(
+                self.rollout, journal=journal, ledger=ledger, clock=self.clock, code_version="1",
+                outbox=lambda: Outbox("small", self.topology.records, journal=journal, bus=common["bus"], intake=intake, keep=self.keep),
+            )  # fmt: skip
         return Analyst(
-            self.rollout, self.topology, pair_logs=[port(log) for log in self.logs], intake=port(self.intake), ledger=port(self.ledger),
-            clock=self.clock, code_version="1",
+            self.rollout, self.topology, pair_logs=[port(log) for log in self.logs], intake=intake, ledger=ledger, clock=self.clock,
+            code_version="1", where=Follower(journal).now,
         )  # fmt: skip
 
     def step(self, name: str) -> int:
@@ -163,6 +177,36 @@ class Crew:
         """Steps everybody until nobody finds anything."""
         while sum(self.step(name) for name in self.names if name not in self.silent):
             pass
+
+    # ------------------------------------------------------------------------------------------------------------------ records
+    def say(self, kind: str, who: str = "ada", role: str | None = None, **more: Any) -> None:
+        """A person's record, behind whatever there is."""
+        links = self.journal.read()
+        by = Author(name=who, via="test", role=role)
+        record = body(kind, rollout="small", at=self.clock.now(), by=by, reason=f"{who} says so", **more)
+        self.journal.append(record, after=links[-1].hash if links else ROOT)
+
+    def records(self) -> list[dict[str, Any]]:
+        """The chain."""
+        return [dict(parse(link.body)) for link in self.journal.read()]
+
+    def state(self) -> State:
+        """Where the rollout stands."""
+        return Follower(self.journal).now()
+
+    def keep(self, chain: Sequence[Link]) -> None:
+        """The file of records."""
+        self.kept = [link.hash for link in chain]
+
+    def told(self) -> list[dict[str, Any]]:
+        """The records on the bus."""
+        return [json.loads(record.value) for record in self.bus.after(self.topology.records, -1, 10_000)]
+
+    def walk(self, times: int = 1) -> None:
+        """Lets the wall clock go on so that analyst and controller look again, and each has its say."""
+        for _ in range(times):
+            self.clock.move_to(self.clock.now() + 2 * SECOND)
+            self.settle()
 
     # -------------------------------------------------------------------------------------------------------------------- input
     def event(self, id: str, at: int, *, old: object = 20.0, new: object = 20.0, **changes: Any) -> bytes:

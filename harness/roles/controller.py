@@ -1,0 +1,138 @@
+"""The controller: lets a rollout walk its stages. It reads where the rollout stands and what the analyst says, and appends the next record.
+
+The journal is the only thing it changes, and refuses a record that does not follow the one it was made for: two controllers may both act,
+and one of them finds that it has done nothing. What comes after, the records on the bus and in a file, repeats at most and never skips.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import structlog
+
+from harness.core.errors import HeadMoved, RecordError
+from harness.core.records import CONTROLLER, body, evidence_of
+from harness.core.rollout import Rollout
+from harness.core.stages import MOVES, State, Wait, next_move, percent
+from harness.core.verdicts import staleness
+from harness.ports.clock import Clock
+from harness.ports.journal import Journal
+from harness.ports.ledger import Ledger
+from harness.roles.outbox import Outbox
+from harness.roles.standing import Follower
+
+LOOK_EVERY = 200_000  # microseconds between two steps of a worker that found nothing to do
+
+FORWARD = ("entered", "promoted")
+Evidence = Callable[[State, Mapping[str, Any]], Mapping[str, Any]]
+"""The state and the verdict of a move to the keys of its record that say what it rests on."""
+
+
+class Controller:
+    """One rollout's controller. outbox: opened when there is first something to tell, so that a bus that is away stops no rollback.
+
+    evidence: what a record says of what it rests on; `core.records.evidence_of` without.
+    """
+
+    def __init__(
+        self, rollout: Rollout, *, journal: Journal, ledger: Ledger, clock: Clock, outbox: Callable[[], Outbox], code_version: str,
+        evidence: Evidence | None = None,
+    ) -> None:  # fmt: skip
+        self.rollout, self._journal, self._ledger, self._clock = rollout, journal, ledger, clock
+        self._open_outbox, self._code_version = outbox, code_version
+        self._evidence = evidence or (lambda state, verdict: evidence_of(rollout, state, verdict, code_version=code_version))
+        self._follower = Follower(journal)
+        self._outbox: Outbox | None = None
+        self._log = structlog.get_logger().bind(role="controller", rollout=rollout.name)
+        self._damage = self._unsettled = ""
+
+    def step(self, wait_s: float = 0.0) -> int:
+        """Returns how many records it made or told. `wait_s` is not used: the caller paces a controller.
+
+        1 read the state   2 read the verdict published, and how old it is   3 find the next move   4 append one record behind the head
+        that the state was read from (somebody was faster: nothing was done, and the next step reads again)   5 tell what was appended.
+        A crash before 4 has done nothing, one after it is told the next time.
+        """
+        try:
+            state = self._follower.now()
+        except RecordError as error:
+            self._say_damage(str(error))
+            return 0
+        n = self._move(state)
+        if self._outbox is None:
+            self._outbox = self._open_outbox()
+        return n + self._outbox.tell()
+
+    def _move(self, state: State) -> int:
+        published = self._ledger.published()
+        if published is None:
+            return 0
+        verdict: dict[str, Any] = json.loads(published.verdict)
+        old = staleness(published.looked, verdict["expires"], self._clock.now())
+        move = next_move(self.rollout, state, verdict, stale=old)
+        if isinstance(move, Wait):
+            return 0
+        rests = self._evidence(state, verdict) if move.kind not in FORWARD else self._settled(state, verdict)
+        if rests is None:
+            return 0
+        stage = state.stage if move.stage is None else move.stage
+        after = replace(state, standing=MOVES[state.standing][move.kind], stage=stage)
+        record = body(
+            move.kind, rollout=self.rollout.name, at=self._clock.now(), by=CONTROLLER, reason="; ".join(move.reasons), stage=stage,
+            since=verdict["as_of"], percent=percent(self.rollout, after), **rests,
+        )  # fmt: skip
+        try:
+            self._journal.append(record, after=state.head)
+        except HeadMoved:
+            return 1  # by a person or another controller: what is right now is found at the next step
+        was, now = self.rollout.stages[state.stage].kind, self.rollout.stages[stage].kind
+        self._log.info(f"rollout.{move.kind}", before=was, now=now, percent=percent(self.rollout, after), reason=move.reasons[0])
+        return 1
+
+    def _settled(self, state: State, verdict: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """What a move forward rests on; None when the pairs, folded again, give a gate another result than the verdict does: labels came
+        since the look. The next verdict decides; one that was found so is not folded again."""
+        looked = json.dumps([verdict["as_of"], verdict["gates"]])
+        if looked == self._unsettled:
+            return None
+        rests = self._evidence(state, verdict)
+        differs = rests["evidence"].get("differs")
+        if differs:
+            self._unsettled = looked
+            self._log.info("move.waits", differs=list(differs), as_of=verdict["as_of"])
+            return None
+        return rests
+
+    def _say_damage(self, why: str) -> None:
+        if why != self._damage:
+            self._damage = why
+            self._log.error("chain.damaged", reason=why)
+
+
+class Controllers:
+    """The controller of a rollout while this worker holds it; another one stands by. `make` opens it, from what is stored."""
+
+    def __init__(self, make: Callable[[], Controller], clock: Clock) -> None:
+        self._make, self._clock = make, clock
+        self._held: Controller | None = None
+        self._idle_at = 0
+
+    def hold(self, parts: tuple[str, ...]) -> None:
+        """Takes up or lays down the stage."""
+        self._held = (self._held or self._make()) if parts else None
+
+    def step(self, wait_s: float = 0.0) -> int:
+        """One step, if it is this worker's, and not at once again when there was nothing to do."""
+        now = self._clock.now()
+        if self._held is None or 0 <= now - self._idle_at < LOOK_EVERY:
+            return 0
+        n = self._held.step(wait_s)
+        self._idle_at = 0 if n else now
+        return n
+
+    def close(self) -> None:
+        """Lays down the stage."""
+        self._held = None
