@@ -83,12 +83,15 @@ def up(
     read_needs_token: Annotated[
         bool, typer.Option("--read-needs-token", help="Reading by HTTP needs a token of scope read; moving a rollout always needs one.")
     ] = False,
+    anchor: Annotated[
+        str | None, typer.Option(envvar="SHADOW_ANCHOR", help="File or URL that is told the head of the chain of records.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run a rollout: router, lanes, joiner, analyst and api, a supervised process each. Ctrl-C stops it; start it again and it goes on."""
     where = live.Where(bus, store, data)
     found, api = config.load(config_file), live.Api(listen, read_needs_token)
-    raise typer.Exit(live.up(found, config_file, where, shards=shards, roles=roles, api=api, as_json=json))
+    raise typer.Exit(live.up(found, config_file, where, shards=shards, roles=roles, api=api, anchor=anchor, as_json=json))
 
 
 @app.command(hidden=True)

@@ -52,7 +52,7 @@ CONFIG: dict[str, Any] = {
 }  # fmt: skip
 
 
-def stream(n: int = 900) -> tuple[list[bytes], list[bytes]]:
+def stream(n: int = 400) -> tuple[list[bytes], list[bytes]]:
     """Events of units that come several times, some without an answer, and labels of most of them."""
     rng = random.Random(20260302)
     events, labels = [], []
@@ -104,7 +104,7 @@ def chain(links: Sequence[Link]) -> list[tuple[Record, str]]:
     return [(json.loads(link.body), link.hash) for link in links]
 
 
-def decide(folder: Path, redis_url: str, *, n: int = 900, shards: int = 2, moves: bool = True) -> Decided:
+def decide(folder: Path, redis_url: str, *, n: int = 400, shards: int = 2, moves: bool = True) -> Decided:
     """Runs the stream through every role on this Redis, registers, approves, seals and enters the canary; then is paused and resumed."""
     rollout = config.parse(CONFIG, source="test", folder=folder)
     clock = ManualClock()

@@ -17,7 +17,7 @@ from harness.commands.audit import read_lines
 def decided(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Decided:
     with redis.Redis.from_url(redis_url) as client:
         client.flushdb()
-    return decide(tmp_path_factory.mktemp("decided"), redis_url, n=500)
+    return decide(tmp_path_factory.mktemp("decided"), redis_url)
 
 
 def test_it_verifies_a_rollout_of_a_store(shadow, decided, redis_url):
