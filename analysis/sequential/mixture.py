@@ -8,6 +8,7 @@ Source: STATISTICS 6.1 to 6.3; Waudby-Smith & Ramdas (2024), JRSS-B 86(1), secti
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import log, nextafter
 from typing import Any, Literal
@@ -24,6 +25,9 @@ N_FRACTIONS = 60
 LARGEST_FRACTION = 0.97
 CERTAIN_FRACTION = 0.995
 N_BISECTIONS = 40
+N_GUESSES = 16
+_COARSE = 16
+_PRICE = 2.0  # nats that a mixture pays for not knowing the best bet, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,9 @@ class Process:
         used = np.flatnonzero(counts.any(axis=tuple(range(counts.ndim - 1))))
         wealth = np.zeros((*counts.shape[:-1], len(self.bets.fractions)))
         if counts.ndim == 1:
-            wealth += np.add.reduce(counts[used, None] * table[used], axis=0)
+            if len(used) < len(counts):
+                counts, table = counts[used], table[used]
+            wealth += np.add.reduce(counts[:, None] * table, axis=0)
         else:
             for v in used:  # one sum order whatever the number of looks: the same counts give the same bits
                 wealth += counts[..., v, None] * table[v]
@@ -135,15 +141,71 @@ class Process:
         inner, outer = (self.low, self.high) if self.proves == "below" else (self.high, self.low)
         proved = bool(self.log_e(kept, at, weights=heavy) >= enough)
         accepted, rejected = (inner, self.limit) if proved else (self.limit, outer)
+        start, close = _guess(kept if heavy is None else kept * heavy, at, enough, outward=outer > inner), False
+        if len(kept) >= _COARSE**2:  # first on a histogram so coarse that it costs nothing
+            few, means, light = _coarser(kept, at, heavy)
+            found = _bracket(lambda m: float(self.log_e(few, means, limit=m, weights=light)), enough, accepted, rejected, start)
+            start, close = (start[0], found[1]), True
+        known = _bracket(lambda m: float(self.log_e(kept, at, limit=m, weights=heavy)), enough, accepted, rejected, start, close=close)
         for _ in range(N_BISECTIONS):
             middle = 0.5 * (accepted + rejected)
             if middle in (accepted, rejected):
                 break
-            if self.log_e(kept, at, limit=middle, weights=heavy) >= enough:
-                rejected = middle
-            else:
-                accepted = middle
+            if min(known) < middle < max(known):
+                is_enough = bool(self.log_e(kept, at, limit=middle, weights=heavy) >= enough)
+            else:  # evidence rises with the distance from the data: both sides of the bracket are known
+                is_enough = middle >= known[1] if outer > inner else middle <= known[1]
+            accepted, rejected = (accepted, middle) if is_enough else (middle, rejected)
         return nextafter(self.limit, inner) if proved and rejected == self.limit else rejected
+
+
+def _guess(counts: Counts, values: Floats, enough: float, *, outward: bool) -> tuple[float, float]:
+    """(mean of the data, about where the log e-value is enough), by the normal approximation."""
+    n = float(counts.sum())
+    if n <= 0.0:
+        return np.nan, np.nan
+    mean = float((counts * values).sum()) / n
+    spread = float((counts * (values - mean) ** 2).sum()) / n
+    away = np.sqrt(2.0 * (enough + _PRICE) * (spread / n + (enough + _PRICE) / n**2 * (values.max() - values.min()) ** 2))
+    return mean, mean + away if outward else mean - away
+
+
+def _coarser(counts: Counts, values: Floats, weights: Floats | None) -> tuple[Floats, Floats, Floats | None]:
+    """(counts, mean value, mean weight) of each 16 neighbours together."""
+    at = np.arange(0, len(counts), _COARSE)
+    total = np.add.reduceat(counts.astype(np.float64), at)
+    means = [None if column is None else np.add.reduceat(counts * column, at) / total for column in (values, weights)]
+    return total, means[0], means[1]  # type: ignore[return-value]
+
+
+def _bracket(
+    log_e: Callable[[float], float], enough: float, accepted: float, rejected: float, start: tuple[float, float], *, close: bool = False
+) -> tuple[float, float]:
+    """A mean that is not rejected and one that is, close together: so that a bisection knows most of its answers beforehand.
+
+    Where the data are many, the log e-value is about a parabola around their mean: from the guess along it, a little too far, so that the
+    end lies between the two; then regula falsi, in its Illinois form. close: whether the guess is nearly right already.
+    """
+    narrow, (mean, middle) = abs(rejected - accepted) * 2.0**-N_BISECTIONS, start
+    one, other, side = -enough - _PRICE, enough, 0
+    for k in range(N_GUESSES):
+        if not min(accepted, rejected) < middle < max(accepted, rejected):
+            middle = 0.5 * (accepted + rejected)
+        if abs(rejected - accepted) <= narrow or middle in (accepted, rejected):
+            break
+        found = log_e(middle)
+        height = found - enough
+        if found >= enough:
+            rejected, other, one, side = middle, height, one / 2.0 if side > 0 else one, 1
+        else:
+            accepted, one, other, side = middle, height, other / 2.0 if side < 0 else other, -1
+        if k == 0 and np.isfinite(mean):
+            along = 1.0 if close else min(np.sqrt((enough + _PRICE) / max(found + _PRICE, 0.1)), 2.0)
+            beyond = 1e-3 if close else 0.02
+            middle = mean + (middle - mean) * along * (1.0 - beyond if side > 0 else 1.0 + beyond)
+        else:
+            middle = accepted + (rejected - accepted) * (one / (one - other) if np.isfinite(one - other) else 0.5)
+    return accepted, rejected
 
 
 def log_sum_exp(terms: Floats) -> Floats:

@@ -179,3 +179,26 @@ def test_weights_sum_to_one():
             designed_bets(wrong)
     with pytest.raises(InputError):
         undesigned_bets(0.0)
+
+
+def plain_bound(process, counts, values, level):
+    """Bisection that computes each of its answers."""
+    inner, outer = (process.low, process.high) if process.proves == "below" else (process.high, process.low)
+    proved = float(process.log_e(counts, values)) >= -log(level)
+    accepted, rejected = (inner, process.limit) if proved else (process.limit, outer)
+    for _ in range(40):
+        middle = 0.5 * (accepted + rejected)
+        enough = float(process.log_e(counts, values, limit=middle)) >= -log(level)
+        accepted, rejected = (accepted, middle) if enough else (middle, rejected)
+    return nextafter(process.limit, inner) if proved and rejected == process.limit else rejected
+
+
+@settings(deadline=None, max_examples=80)
+@given(seed=st.integers(0, 10**6), n=st.sampled_from([0, 1, 30, 5_000, 10**9]), limit=st.floats(-0.95, 0.95), level=st.floats(1e-6, 0.2),
+       proves=st.sampled_from(["below", "above"]), n_values=st.sampled_from([3, 40, 1_001]))
+def test_a_bound_is_to_the_bit_that_of_a_bisection_that_guesses_nothing(seed, n, limit, level, proves, n_values):
+    """The bracket only saves work: a restart, another machine or a coarser guess may not move a digit of an interval."""
+    rng, at = np.random.default_rng(seed), np.linspace(-1.0, 1.0, n_values)
+    counts = rng.multinomial(n, rng.dirichlet(np.full(n_values, 0.3)))
+    process = Process(proves, limit, -1.0, 1.0, designed_bets(0.3) if seed % 2 else undesigned_bets(0.001))
+    assert process.bound(counts, at, level=level) == plain_bound(process, counts, at, level)
