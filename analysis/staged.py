@@ -72,7 +72,7 @@ class Staged:
                 if int(units[look]) < self._next(slot):
                     continue
                 taken = mine & (looks <= look)
-                row, cell, share = self.test.support.spread(batch.values[batch.first][taken])
+                _, cell, share = self.test.support.spread(batch.values[batch.first][taken])
                 counts = tally.counts[slot] + np.bincount(cell, weights=share, minlength=self.test.support.n_values)
                 if self._take(slot, moments(self.test, counts)) == 2:
                     paths[slot, look:] = enough
@@ -91,7 +91,7 @@ class Staged:
         if found.error is None:
             return 0
         z = _sign(self.test) * (found.mean - null_mean(self.test)) / found.error
-        times = self._times(slot) + (found.n / plan_of(self.test).maximum,)
+        times = (*self._times(slot), found.n / plan_of(self.test).maximum)
         passes = z >= boundary(plan_of(self.test), times, self.alpha)[-1]
         said = 1 if passes else 2 if -z >= boundary(plan_of(self.test), times, self.fail_level)[-1] else 0
         for name, value in (("slot", slot), ("n", found.n), ("said", said), ("mean", found.mean), ("error", found.error)):

@@ -17,6 +17,8 @@ Word = Literal["below", "above", "worse_by_at_most", "better_by_more_than", "wit
 OnFail = Literal["rollback", "hold", "report"]
 Group = Literal["unlabelled", "labelled", "online"]
 """Gates that are read at one prefix: those of pairs, those of labels (older by `matures`), those of a canary's two arms."""
+Option = str | float | bool
+"""What a config may give a metric of another package."""
 Reason = Literal[
     "insufficient",
     "no_support",
@@ -108,6 +110,7 @@ class Metric:
                   first exposure), better; bound (the largest possible value of a unit, the smallest being 0), absent (the value of a unit
                   without a measurement, for a mean), covariate (a number known of each unit before its exposure, by name)
       sample_ratio   nothing: share of the units that the challenger serves, minus its configured share
+      python      name of an installed package's metric, options (what the config gives it), version (of the package), bound, needs_labels
     A kind that is not known here gives an undecided row with the reason compute_error.
 
     least: labels are drawn with a recorded probability of at least this, in (0, 1], and are weighted by one over it; None: labels
@@ -138,6 +141,11 @@ class Metric:
     absent: float | None = None
     covariate: str | None = None
 
+    name: str | None = None
+    options: tuple[tuple[str, Option], ...] = ()
+    version: str | None = None
+    needs_labels: bool = False
+
     @property
     def weighted(self) -> bool:
         """Whether its labels are weighted, so that it speaks of all pairs."""
@@ -146,7 +154,7 @@ class Metric:
     @property
     def labelled(self) -> bool:
         """Whether it needs outcomes, and so folds matured events only."""
-        return self.kind in LABELLED_KINDS
+        return self.kind in LABELLED_KINDS or self.needs_labels
 
     @property
     def group(self) -> Group:
@@ -175,7 +183,8 @@ class Gate:
 
     `each` lists what to split by: a tuple of segment names for every item, of one name or of several that are crossed.
     `limit` is the number of the config (latencies in milliseconds). `alpha` None takes the rollout's. `unit`: the first event of a unit
-    counts, or whether it was ever so, or its mean, over `unit_window_us` microseconds from that first event. `plan`: with the method group_sequential.
+    counts, or whether it was ever so, or its mean, over `unit_window_us` microseconds from that first event. `plan`: with the method
+    group_sequential.
     """
 
     name: str

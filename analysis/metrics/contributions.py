@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.metrics import numbers, quantiles
+from analysis.metrics import numbers, plugins, quantiles
 from analysis.metrics.numbers import Mask, needed, of_lane, policy_of, says
 from analysis.metrics.support import Floats, Support
 from analysis.types import CLASS_KINDS, Gate, InputError, Metric, PairTable
@@ -51,6 +51,8 @@ def _own_domain(metric: Metric) -> Domain:
         return ("class", policy_of(metric), "1")
     if metric.kind == "precision":
         return ("decided", policy_of(metric))
+    if metric.kind == "python":
+        return plugins.domain_of(metric)
     if metric.kind == "loss":
         return ("known", policy_of(metric)) if metric.loss == "zero_one" else ("labelled", needed(metric.truth_name, "truth_name", metric))
     raise InputError(f"a metric of the kind {metric.kind!r} is not known here")
@@ -72,6 +74,8 @@ def rows_of(domain: Domain, table: PairTable) -> Mask:
         case ("decided", policy):
             said = says(table, policy, "challenger", ("true",))
             rows = paired & (table[f"{policy}.truth"] >= 0) & ((said == 1.0) | np.isnan(said))
+        case ("python", *_):
+            rows = paired & plugins.rows_of(domain, table)
         case ("labelled", truth_name):
             rows = paired & ~np.isnan(table[f"truth.{truth_name}"])
         case _:
@@ -145,7 +149,7 @@ def _support_of_events(gate: Gate) -> Support:
         if not 0.0 < share <= 1.0:
             raise InputError(f"the replica's share must lie in (0, 1], got {share}")
         return Support("sign", -1.0, 1.0) if share == 1.0 else Support("numeric", -1.0 / share, 1.0)
-    if metric.kind in ("difference", "cost") or (metric.kind == "loss" and (metric.loss != "zero_one" or least is not None)):
+    if metric.kind in ("difference", "cost", "python") or (metric.kind == "loss" and (metric.loss != "zero_one" or least is not None)):
         bound = 1.0 if metric.loss == "zero_one" else float(needed(metric.bound, "bound", metric))
         if not 0.0 < bound < np.inf:
             raise InputError(f"bound must be positive and finite, got {bound}")

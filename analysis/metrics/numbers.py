@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.metrics import plugins
 from analysis.metrics.support import FAST, SLOW, UNKNOWN, Floats, Ints, latency_cells
 from analysis.types import Column, Gate, InputError, Metric, PairTable
 
@@ -18,6 +19,8 @@ T = TypeVar("T")
 
 def of_lane(metric: Metric, table: PairTable, lane: str) -> Floats:
     """One lane's own number on every row, shape (rows,); NaN where it has none."""
+    if metric.kind == "python":
+        return plugins.values_of(metric, table, lane)
     if metric.kind == "missing":
         return np.asarray(table[f"missing.{lane}"] >= 0, dtype=np.float64)
     if metric.kind == "errors":

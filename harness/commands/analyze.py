@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from analysis import frames
 from analysis.evidence import Evidence, combine
+from analysis.metrics import plugins
 from analysis.types import Column, InputError, Metric, PairTable
 from harness.core.errors import UsageError
 from harness.core.policies import decide, truth_class
@@ -70,6 +71,8 @@ def _columns(rollout: Rollout, metric: Metric) -> list[str]:
             found += [f"{policy}.truth"] if metric.labelled else []
     if metric.kind == "excess_disagreement":
         found += [f"{metric.policy}.replica", "missing.replica"]
+    if metric.kind == "python":
+        found += [column.format(lane=lane) for column in plugins.of(metric).columns for lane in ("incumbent", "challenger")]
     if metric.labels:
         found += [f"{metric.output}.{label}.{lane}" for label in metric.labels for lane in ("incumbent", "challenger")]
     elif metric.output is not None:

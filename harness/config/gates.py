@@ -110,7 +110,7 @@ def _bound(gate: words.GateWords, metric: Metric | None) -> float | None:
     """The largest value that the gate's number can have; None when nobody knows."""
     if isinstance(gate.metric, words.LatencyMetric):
         return None
-    if isinstance(gate.metric, (words.LossMetric, words.DifferenceMetric, words.CostMetric, words.OnlineMetric)):
+    if isinstance(gate.metric, (words.LossMetric, words.DifferenceMetric, words.CostMetric, words.OnlineMetric, words.PythonMetric)):
         return metric.bound if metric is not None else None
     return 1.0
 
@@ -118,7 +118,7 @@ def _bound(gate: words.GateWords, metric: Metric | None) -> float | None:
 def _scale(gate: words.GateWords) -> str:
     scales: dict[type[Words], str] = {
         words.LossMetric: "in the loss's unit", words.DifferenceMetric: "in the output's unit", words.CostMetric: "in the costs' unit",
-        words.OnlineMetric: "in the measure's unit",
+        words.OnlineMetric: "in the measure's unit", words.PythonMetric: "in the metric's unit",
     }  # fmt: skip
     return scales.get(type(gate.metric), "as a rate")
 
@@ -207,7 +207,7 @@ def _discordance(word: str, gate: words.GateWords, metric: Metric | None, path: 
     if _of_quantile(gate):
         problems.add((*path, "discordance"), "is for means; a quantile is gated by how many differences are over the limit")
         return
-    numeric = isinstance(gate.metric, (words.DifferenceMetric, words.CostMetric)) or (
+    numeric = isinstance(gate.metric, (words.DifferenceMetric, words.CostMetric, words.PythonMetric)) or (
         isinstance(gate.metric, words.LossMetric) and gate.metric.loss != "zero_one"
     )
     if word in _OF_RATE and not numeric:
@@ -229,7 +229,8 @@ def _unit(word: str, gate: words.GateWords, metric: Metric | None, path: Steps, 
         return
     if gate.unit_window is None:
         problems.absent((*path, "unit_window"), "is missing; expected how long from the first event of a unit it is watched, as in 7d")
-    shares = isinstance(gate.metric, (words.LossMetric, words.DifferenceMetric, words.CostMetric, words.ExcessDisagreementMetric))
+    numbers = (words.DifferenceMetric, words.CostMetric, words.ExcessDisagreementMetric, words.PythonMetric)
+    shares = isinstance(gate.metric, (words.LossMetric, *numbers))
     of_numbers = shares and not (isinstance(gate.metric, words.LossMetric) and gate.metric.loss == "zero_one")
     if isinstance(gate.metric, words.LatencyMetric) or _of_quantile(gate):
         what = "a latency is a quantile" if isinstance(gate.metric, words.LatencyMetric) else "this is a quantile"
@@ -250,7 +251,7 @@ def _method(word: str, gate: words.GateWords, metric: Metric | None, path: Steps
     if gate.method == "mixture":
         return
     others = (words.LatencyMetric, words.DifferenceMetric, words.CostMetric, words.ExcessDisagreementMetric, words.OnlineMetric)
-    share = not isinstance(gate.metric, others)
+    share = not isinstance(gate.metric, (*others, words.PythonMetric))
     numbers = isinstance(gate.metric, words.LossMetric) and gate.metric.loss != "zero_one"
     if not share or numbers or word not in _OF_RATE or gate.unit == "mean":
         problems.add((*path, "method"), f"got {gate.method}, which is for the share of one model below or above a limit; expected mixture")

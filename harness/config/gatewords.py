@@ -124,6 +124,13 @@ class DisagreementMetric(Words):
     tolerance: Annotated[float, Field(ge=0)] | None = None
 
 
+class PythonMetric(Words):
+    """A metric of an installed package, by the name of its entry point, and what it is given."""
+
+    python: Text
+    with_: dict[Name, str | bool | float] = Field({}, alias="with")
+
+
 class ExcessDisagreementMetric(Words):
     """How much more often the challenger decides otherwise than a second copy of the incumbent does."""
 
@@ -153,6 +160,7 @@ METRICS: dict[str, type[Words]] = {
     "disagreement": DisagreementMetric,
     "excess_disagreement": ExcessDisagreementMetric,
     "online": OnlineMetric,
+    "python": PythonMetric,
 }
 NOT_YET_METRICS = frozenset({"sample_ratio"})
 
@@ -178,7 +186,8 @@ MetricWords = Annotated[
     | Annotated[CostMetric, Tag("cost metric")]
     | Annotated[DisagreementMetric, Tag("disagreement metric")]
     | Annotated[ExcessDisagreementMetric, Tag("excess_disagreement metric")]
-    | Annotated[OnlineMetric, Tag("online metric")],
+    | Annotated[OnlineMetric, Tag("online metric")]
+    | Annotated[PythonMetric, Tag("python metric")],
     Discriminator(_metric_kind, "no_metric", "unknown metric"),
 ]
 

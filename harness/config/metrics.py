@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from analysis.types import Metric
+from analysis.metrics import plugins
+from analysis.types import InputError, Metric
 from harness.config import gatewords as words
 from harness.config.problems import Known, Problems, Steps, listed, shown
 from harness.core.rollout import Harm, Measure, Output, Policy, Segment
@@ -64,6 +65,8 @@ def metric_of(metric: Any, path: Steps, scope: Scope, problems: Problems) -> Met
             return _difference(metric, path, scope, problems)
         case words.ActionMetric():
             return _action(metric, path, scope, problems)
+        case words.PythonMetric():
+            return _python(metric, path, scope, problems)
         case words.CostMetric():
             return _cost(metric, path, scope, problems)
         case words.DisagreementMetric():
@@ -159,6 +162,20 @@ def _action(metric: words.ActionMetric, path: Steps, scope: Scope, problems: Pro
             if word not in known:
                 problems.add((*path, "decision"), f"the policy {policy.name} never says `{word}`; expected {listed(known)}")
     return Metric(kind="action", policy=policy.name, decisions=tuple(metric.decision), lane=metric.lane)
+
+
+def _python(metric: words.PythonMetric, path: Steps, scope: Scope, problems: Problems) -> Metric | None:
+    """The metric of an installed package: made here once, so that a name or an option that is wrong is told before the start."""
+    options = tuple(sorted(metric.with_.items()))
+    try:
+        found = plugins.made(metric.python, options)
+    except InputError as error:
+        problems.add((*path, "python"), str(error))
+        return None
+    if found.labelled and scope.truths is not None and not scope.truths:
+        problems.add(path, "needs labels, and there is no `outcomes` section that says where they come from")
+    version, bound = plugins.version_of(metric.python), float(found.bound)
+    return Metric(kind="python", name=metric.python, options=options, version=version, bound=bound, needs_labels=found.labelled)
 
 
 def _cost(metric: words.CostMetric, path: Steps, scope: Scope, problems: Problems) -> Metric | None:

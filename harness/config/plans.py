@@ -10,7 +10,7 @@ from harness.config.problems import Problems, Steps
 
 _WORDS = ("below", "above", "worse_by_at_most", "better_by_more_than")
 _PARAMETERS = {"power": (0.0, 20.0), "hwang_shih_decani": (-40.0, 40.0), "wang_tsiatis": (-0.5, 0.5)}
-_NUMBERS = (words.DifferenceMetric, words.CostMetric, words.ExcessDisagreementMetric)
+_NUMBERS = (words.DifferenceMetric, words.CostMetric, words.ExcessDisagreementMetric, words.PythonMetric)
 
 
 def plan_of(gate: words.GateWords) -> LookPlan | None:

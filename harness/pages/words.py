@@ -84,6 +84,8 @@ def metric_words(rollout: Rollout, metric: Metric) -> str:
             return f"{which} difference of {humanised(metric.output or '')}"
         case "action":
             return f"decisions {listed(metric.decisions, 'or')} of {policy} by the {metric.lane}"
+        case "python":
+            return humanised(metric.name or "")
         case "cost":
             return "mean cost of harms"
         case "disagreement":
