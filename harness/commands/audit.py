@@ -242,7 +242,7 @@ def _levels(at: _Deciding, rollout: Rollout, audit: Audit) -> tuple[str, str | N
     if evidence["sums"] is None:
         return "chain", proof["no_archive"] or "it has no sums", False
     try:
-        rows = from_sums(rollout, evidence["sums"])
+        rows = from_sums(rollout, evidence["sums"], stage=at.record["population"]["stage_index"])
     except RecordError as error:
         differ([("evidence.sums", str(error), "sums of the registered gates")])
         return "chain", str(error), False
@@ -275,7 +275,7 @@ def _pairs(at: _Deciding, rollout: Rollout, differ: Callable[[Iterable[Differing
     look = dossier.as_of(at.record)
     try:
         table = in_stage(table_of(rollout, columns, source="the archive"), of)
-        again = refold(rollout, table, as_of=look if look is not None else -1)
+        again = refold(rollout, table, as_of=look if look is not None else -1, stage=of.stage_index)
     except (UsageError, InputError) as error:
         differ([("the archive's pairs", str(error), "pairs of the registered config")])
         return "statistics", "its archive cannot be folded under the registered config", False
