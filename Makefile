@@ -13,7 +13,7 @@
 
 VENV    ?= .venv
 PROJECT ?= --editable .
-everything = confluent,demo,dev,embedded,metrics,notebooks,onnx,parquet
+everything = confluent,demo,dev,embedded,metrics,notebooks,onnx,openfeature,parquet
 
 candidates = python3.12 python3.11 python3.13 python3
 usable     = import ensurepip, ssl, sys, venv; sys.exit(sys.version_info < (3, 11))

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from harness.api.assigning import assigning_routes
 from harness.api.errors import ApiError
 from harness.api.guard import Guard
 from harness.api.health import health_routes
@@ -29,7 +30,7 @@ def create_app(service: Service, *, closed: bool = False, most_bytes: int = MOST
     app = FastAPI(title="Shadow Harness", openapi_url=None, redirect_slashes=False)
     guard = Guard(service.tokens, service.clock, closed=closed)
     app.include_router(health_routes(service, closed=closed))
-    for routes in (looking_routes, metrics_routes, record_routes):
+    for routes in (looking_routes, metrics_routes, record_routes, assigning_routes):
         app.include_router(routes(service), dependencies=[Depends(guard.reading)])
     app.include_router(moving_routes(service, guard))
     app.include_router(ingest_routes(service, most_bytes=most_bytes))

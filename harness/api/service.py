@@ -16,15 +16,21 @@ from harness.ports.bus import Bus, Partition
 from harness.ports.clock import Clock, SystemClock
 from harness.ports.codec import Codec
 from harness.ports.journal import Journal
-from harness.wiring import open_bus, open_directory, open_journal, open_tokens, reopen
+from harness.roles.standing import Follower
+from harness.wiring import open_bus, open_directory, open_journal, open_tokens, reopen, secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """One rollout: what is read to look at it, its journal, what judges an event as the router will, and where events go."""
+    """One rollout: what is read to look at it, its journal, what judges an event as the router will, and where events go.
+
+    arms: hashes units with the secret, as production does.
+    """
 
     watched: Watched
     journal: Journal
+    follower: Follower
+    arms: Hasher
     reader: Reader
     hasher: Hasher
     codec: Codec
@@ -70,4 +76,7 @@ class Service:
         wiring = reopen(name, self.bus_url, self.store_url)
         hasher = Hasher(name)
         journal = open_journal(self.store_url, wiring.rollout)
-        return Served(watched=wiring.watched(), journal=journal, reader=Reader(wiring.rollout, hasher), hasher=hasher, codec=wiring.codec)
+        return Served(
+            watched=wiring.watched(), journal=journal, follower=Follower(journal), arms=Hasher(name, secret()),
+            reader=Reader(wiring.rollout, hasher), hasher=hasher, codec=wiring.codec,
+        )  # fmt: skip
