@@ -7,6 +7,7 @@
 #   make calibrate  measure error rates and delays of the statistics again, into docs/statistics.md (ten minutes)
 #   make asos DATA=path  two arms on the looks of 78 real experiments, into docs/statistics.md; the file is not in this repository
 #   make bench   the pipeline beside its floor and its peers, on a Kafka and a Redis of its own; EVENTS=100000, some minutes
+#   make bench-statistics  an observation, a look and an interval of the statistics, into docs/performance.md (seconds)
 #   make clean   remove all that these commands made
 #
 # PYTHON=/path/to/python picks the interpreter; else the first usable one of `candidates`.
@@ -23,7 +24,7 @@ pip        = "$(VENV)/bin/python" -m pip --disable-pip-version-check
 # A redis-server inside the venv counts as one on the PATH.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test check faults calibrate asos bench clean
+.PHONY: demo test check faults calibrate asos bench bench-statistics clean
 .DELETE_ON_ERROR:
 
 # After `make test` the demo has all it needs already.
@@ -51,6 +52,9 @@ asos: $(VENV)/.installed-everything
 EVENTS ?= 100000
 bench: $(VENV)/.installed-everything
 	"$(VENV)/bin/python" benchmarks/run.py --events $(EVENTS)
+
+bench-statistics: $(VENV)/.installed-everything
+	"$(VENV)/bin/python" benchmarks/statistics_speed.py --write docs/performance.md
 
 clean:
 	rm -rf .venv .venv-ci build dist demo-out *.egg-info

@@ -80,7 +80,7 @@ class Tally:
         heavy = None if batch.weights is None else batch.weights if every else batch.weights[units]
         self.counts += self._counted(slots, values, heavy)
         events = slice(None) if batch.closing is None else ~batch.closing
-        self.events += np.bincount(batch.slots[events], minlength=n)
+        self.events += len(batch.slots[events]) if n == 1 else np.bincount(batch.slots[events], minlength=n)
         fixed = self.support.fixed(batch.values if batch.weights is None else batch.values * batch.weights)
         event_sums = exact_sums(batch.slots[events], fixed[events], n)
         same = every and batch.closing is None
