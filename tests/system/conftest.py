@@ -47,6 +47,12 @@ def processes() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def production() -> ModuleType:
+    """Production weeks."""
+    return _load("system_production")
+
+
+@pytest.fixture(scope="session")
 def stream(streams: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """3,000 events with everything wrong that we could think of."""
     return streams.build(tmp_path_factory.mktemp("stream"), seed=20260105, n_events=3_000)

@@ -1,0 +1,202 @@
+"""A production week in minutes: people who are judged, arms that serve them, what they complain of, and the rollout that watches.
+
+Record time is the stream's own: a step of it is sent, then the rollout is let think until it has looked at all of it and has nothing more to
+do, then the next step is drawn with the arms that production would use by then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import yaml
+
+from harness.core.routing import Hasher
+from harness.core.stages import State, Wait, is_of, next_move
+from harness.roles.standing import Follower
+
+START = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=10)  # evidence must not have expired
+STEP = timedelta(hours=4)
+TOPICS = ("week.events", "week.outcomes", "week.exposures", "week.complaints")
+ROLES = ("router", "lane:incumbent", "lane:challenger", "joiner", "observer", "analyst", "controller")
+
+
+def config(percents: Sequence[float]) -> dict[str, Any]:
+    """A rollout with a canary at each percent, an approval before the first, and a bake."""
+    first, *others = percents
+    return {
+        "rollout": "week",
+        "events": {"topic": "week.events", "unit": "subject"},
+        "models": {lane: {"uri": f"recorded:event:/{lane}", "timeout": "1s"} for lane in ("incumbent", "challenger")},
+        "outputs": {"age": {"type": "number", "range": [0, 120], "incumbent": {"field": "/age"}, "challenger": {"field": "/age"}}},
+        "policies": {"adult": {"output": "age", "at_least": 18}},
+        "harms": {"minor_let_in": {"policy": "adult", "truth": False, "decision": True}},
+        "outcomes": {"topic": "week.outcomes", "event": "/event_id", "truth": {"age": "/age"}, "matures": "2h"},
+        "exposures": {"topic": "week.exposures", "unit": "subject", "arm": "/arm", "percent": "/percent"},
+        "online": {"complaints": {"topic": "week.complaints", "unit": "subject", "type": "binary", "window": "2h", "better": "lower"}},
+        "sample": {"percent": 100},
+        "pairing": {"window": "60s"},
+        "looks": "4h",
+        "gates": [
+            {"name": "fewer minors let in", "metric": {"harm": "minor_let_in"}, "worse_by_at_most": 0.05},
+            {"name": "it answers", "metric": {"missing": "challenger"}, "below": 0.05},
+            {"name": "no more complaints", "metric": {"online": "complaints"}, "worse_by_at_most": 0.2},
+        ],
+        "stages": [
+            {"shadow": {"percent": 100}, "at_least": "8h", "pairs": 100},
+            {"canary": {"percent": first}, "at_least": "4h", "approval": {"people": 1, "roles": ["policy"]}},
+            *({"canary": {"percent": percent}, "at_least": "4h"} for percent in others),
+            {"promote": {"bake": "8h"}},
+        ],
+    }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What `up` needs of a stream."""
+
+    config: Path
+
+
+@dataclass(slots=True)
+class Production:
+    """The traffic. send: gives (topic, record) pairs to the bus. bad_from: the percent from which on the challenger lets minors in; more
+    than 100 is the bake time. lost: the share of the challenger's exposures that production forgets to report."""
+
+    send: Callable[[Sequence[tuple[str, bytes]]], object]
+    units: int
+    seed: int = 1
+    bad_from: float = 1_000.0
+    lost: float = 0.0
+    steps: int = 0
+    exposed: int = 0
+    hasher: Hasher = field(default_factory=lambda: Hasher("week"))
+
+    def step(self, percent: float, baking: bool) -> None:
+        """One step of record time at this percent, and a watermark at its end."""
+        rng = random.Random(self.seed * 100_000 + self.steps)
+        begins = START + STEP * self.steps
+        bad = percent >= self.bad_from or (baking and self.bad_from > 100 and self.bad_from < 1_000)
+        records: list[tuple[datetime, str, dict[str, Any]]] = []
+        for n in range(self.units):
+            when = begins + STEP * ((n + 0.5) / self.units)
+            records += self._person(rng, f"{self.steps}-{n}", when, percent, bad)
+        records.sort(key=lambda record: record[0])
+        end = begins + STEP
+        sent = [(topic, _event(topic, document, when)) for when, topic, document in records if when < end]
+        self._later = [record for record in records if record[0] >= end]
+        for topic in TOPICS:
+            mark = {"specversion": "1.0", "id": f"end-{self.steps}", "source": "/week", "type": "io.shadow-harness.watermark"}
+            sent.append((topic, json.dumps({**mark, "time": _text(end)}).encode()))
+        self.send(sent)
+        self.steps += 1
+
+    _later: list[tuple[datetime, str, dict[str, Any]]] = field(default_factory=list)
+
+    def _person(
+        self, rng: random.Random, name: str, when: datetime, percent: float, bad: bool
+    ) -> list[tuple[datetime, str, dict[str, Any]]]:
+        """One event of a new person, the label, the exposure and perhaps a complaint, all within the same step."""
+        age = rng.uniform(10, 18) if rng.random() < 0.5 else rng.uniform(18, 30)
+        said = {"incumbent": {"age": max(0.0, age + rng.gauss(0, 3))}, "challenger": {"age": max(0.0, age + rng.gauss(5 if bad else 0, 1.5))}}
+        found = [(when, "week.events", {"id": f"e{name}", "subject": f"u{name}", "data": said})]
+        label = {"id": f"l{name}", "data": {"event_id": f"e{name}", "age": age}}
+        found.append((when + timedelta(microseconds=1), "week.outcomes", label))
+        if 0.0 < percent < 100.0:
+            arm = "challenger" if self.hasher.fraction(b"arm", f"u{name}") * 100.0 < percent else "incumbent"
+            if arm == "challenger":
+                self.exposed += 1
+            if arm == "incumbent" or rng.random() >= self.lost:
+                shown = {"id": f"x{name}", "subject": f"u{name}", "data": {"arm": arm, "percent": percent}}
+                found.append((when + timedelta(microseconds=2), "week.exposures", shown))
+            if rng.random() < 0.04:
+                found.append((when + timedelta(microseconds=3), "week.complaints", {"id": f"c{name}", "subject": f"u{name}", "data": {}}))
+        return found
+
+
+def _text(when: datetime) -> str:
+    return when.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _event(topic: str, document: Mapping[str, Any], when: datetime) -> bytes:
+    return json.dumps({"specversion": "1.0", "source": "/week", "type": topic, "time": _text(when), **document}).encode()
+
+
+def written(folder: Path, percents: Sequence[float]) -> Files:
+    """The config as a file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "week.yaml").write_text(yaml.safe_dump(config(percents), sort_keys=False))
+    return Files(folder / "week.yaml")
+
+
+@dataclass(slots=True)
+class Week:
+    """A running rollout and its production. rollout: the config, parsed; follower: where the rollout stands, from its journal."""
+
+    running: Any
+    production: Production
+    rollout: Any
+    follower: Follower
+    processes: ModuleType
+    history: list[tuple[str, int]] = field(default_factory=list)
+
+    def state(self) -> State:
+        """Where the rollout stands."""
+        return self.follower.now()
+
+    def live(self, until: Callable[[State], bool], *, most: int) -> State:
+        """Step after step until this is so."""
+        state = self.state()
+        while not until(state):
+            assert self.production.steps < most, f"after {most} steps: {state}; {self.waits()}\n{self.running.words()}"
+            stage = self.rollout.stages[state.stage]
+            percent = {"shadow": 0.0, "canary": stage.percent, "promote": 100.0}[stage.kind]
+            self.production.step(percent, stage.kind == "promote")
+            state = self._thought()
+        return state
+
+    def _thought(self) -> State:
+        """Lets the rollout look at everything that was sent, and move until it has nothing more to do."""
+        end = _text(START + STEP * self.production.steps).replace(".000000", "")
+
+        def done() -> bool:
+            state, verdict = self.state(), self.running.verdict()
+            seen = (state.standing.value, state.stage)
+            if not self.history or self.history[-1] != seen:
+                self.history.append(seen)
+            if state.final:
+                return True
+            if verdict is None or not is_of(verdict, state) or verdict["as_of"] is None or verdict["as_of"] < end:
+                return False
+            arms = verdict.get("arms") or {"as_of": end}
+            return arms["as_of"] is not None and arms["as_of"] >= end and isinstance(next_move(self.rollout, state, verdict), Wait)
+
+        self.processes.until(done, self.processes.FINISH_S, lambda: f"{end}: {self.state()}\n{self.waits()}\n{self.running.verdict()}\n{self.running.words()}")
+        return self.state()
+
+    def waits(self) -> Sequence[str]:
+        """What the next move waits for, on the last verdict."""
+        found = self.running.verdict()
+        return ["no verdict"] if found is None else next_move(self.rollout, self.state(), found).reasons
+
+    def approve(self, name: str, role: str) -> None:
+        """As a person does, on the command line, with a token."""
+        made = self._shadow("token", "create", name, "--role", role, "--scope", "approve")
+        token = next(word for word in made.split() if word.startswith("shadow_"))
+        self._shadow("approve", "week", "--reason", "it looks right", token=token)
+
+    def _shadow(self, *words: str, token: str | None = None) -> str:
+        environment = {**os.environ, **({"SHADOW_TOKEN": token} if token else {})}
+        command = [sys.executable, "-m", "harness", *words, "--store", self.running.address()]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
