@@ -133,6 +133,7 @@ class Support:
         return np.rint(np.ldexp(values, self.bits)).astype(np.int64)
 
 
+_FEW = 4
 _PIECE = 24  # bits: float sums of up to 2**29 such pieces are exact
 
 
@@ -141,6 +142,8 @@ def exact_counts(places: NDArray[Any], amounts: Ints | None, n: int) -> Ints:
 
     By `bincount`, which is many times as fast as `add.at`, in pieces that its float sums hold exactly.
     """
+    if amounts is None and n <= _FEW:  # `bincount` waits for itself where most rows are of one place
+        return np.array([np.count_nonzero(places == place) for place in range(n)], np.int64)
     if amounts is None:
         return np.bincount(places, minlength=n).astype(np.int64, copy=False)
     low = np.bincount(places, weights=amounts & ((1 << _PIECE) - 1), minlength=n).astype(np.int64)

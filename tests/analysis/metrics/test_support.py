@@ -119,6 +119,7 @@ def test_counts_in_pieces_are_the_whole_counts(given_rows):
     np.add.at(expected, places, amounts)
     assert exact_counts(places, amounts, 5).tolist() == expected.tolist()
     assert exact_counts(places, None, 5).tolist() == [int((places == k).sum()) for k in range(5)]
+    assert exact_counts(places % 3, None, 3).tolist() == [int((places % 3 == k).sum()) for k in range(3)]
 
 
 @settings(deadline=None, max_examples=60)
