@@ -1,7 +1,7 @@
 """A production week in minutes: people who are judged, arms that serve them, what they complain of, and the rollout that watches.
 
-Record time is the stream's own: a step of it is sent, then the rollout is let think until it has looked at all of it and has nothing more to
-do, then the next step is drawn with the arms that production would use by then.
+Record time is the stream's own: a step of it is sent, then the rollout is let think until it has looked at all of it and has nothing more
+to do, then the next step is drawn with the arms that production would use by then.
 """
 
 from __future__ import annotations
@@ -92,22 +92,20 @@ class Production:
             records += self._person(rng, f"{self.steps}-{n}", when, percent, bad)
         records.sort(key=lambda record: record[0])
         end = begins + STEP
-        sent = [(topic, _event(topic, document, when)) for when, topic, document in records if when < end]
-        self._later = [record for record in records if record[0] >= end]
+        sent = [(topic, _event(topic, document, when)) for when, topic, document in records]
         for topic in TOPICS:
             mark = {"specversion": "1.0", "id": f"end-{self.steps}", "source": "/week", "type": "io.shadow-harness.watermark"}
             sent.append((topic, json.dumps({**mark, "time": _text(end)}).encode()))
         self.send(sent)
         self.steps += 1
 
-    _later: list[tuple[datetime, str, dict[str, Any]]] = field(default_factory=list)
-
     def _person(
         self, rng: random.Random, name: str, when: datetime, percent: float, bad: bool
     ) -> list[tuple[datetime, str, dict[str, Any]]]:
         """One event of a new person, the label, the exposure and perhaps a complaint, all within the same step."""
         age = rng.uniform(10, 18) if rng.random() < 0.5 else rng.uniform(18, 30)
-        said = {"incumbent": {"age": max(0.0, age + rng.gauss(0, 3))}, "challenger": {"age": max(0.0, age + rng.gauss(5 if bad else 0, 1.5))}}
+        guesses = {"incumbent": age + rng.gauss(0, 3), "challenger": age + rng.gauss(5 if bad else 0, 1.5)}
+        said = {lane: {"age": max(0.0, guess)} for lane, guess in guesses.items()}
         found = [(when, "week.events", {"id": f"e{name}", "subject": f"u{name}", "data": said})]
         label = {"id": f"l{name}", "data": {"event_id": f"e{name}", "age": age}}
         found.append((when + timedelta(microseconds=1), "week.outcomes", label))
@@ -180,7 +178,9 @@ class Week:
             arms = verdict.get("arms") or {"as_of": end}
             return arms["as_of"] is not None and arms["as_of"] >= end and isinstance(next_move(self.rollout, state, verdict), Wait)
 
-        self.processes.until(done, self.processes.FINISH_S, lambda: f"{end}: {self.state()}\n{self.waits()}\n{self.running.verdict()}\n{self.running.words()}")
+        self.processes.until(
+            done, self.processes.FINISH_S, lambda: f"{end}: {self.state()}\n{self.waits()}\n{self.running.verdict()}\n{self.running.words()}"
+        )
         return self.state()
 
     def waits(self) -> Sequence[str]:
@@ -197,6 +197,6 @@ class Week:
     def _shadow(self, *words: str, token: str | None = None) -> str:
         environment = {**os.environ, **({"SHADOW_TOKEN": token} if token else {})}
         command = [sys.executable, "-m", "harness", *words, "--store", self.running.address()]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         return done.stdout
