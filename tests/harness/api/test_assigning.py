@@ -18,13 +18,13 @@ from harness import config
 from harness.api.app import create_app
 from harness.api.service import Service
 from harness.assign import Assigner, choose, read
-from harness.commands import moves
+from harness.commands import moves, tokens
 from harness.core.reading import microseconds, timestamp
 from harness.core.records import CONTROLLER, Author, body
 from harness.core.routing import Hasher
 from harness.ports.clock import SystemClock
 from harness.roles.standing import Follower
-from harness.wiring import create, open_journal
+from harness.wiring import create, open_journal, open_tokens
 
 NAME = "age-regression"
 CONFIG = Path(__file__).resolve().parents[3] / "configs" / f"{NAME}.yaml"
@@ -125,11 +125,12 @@ def test_a_chain_that_is_damaged_and_a_store_that_is_away_are_the_incumbent(frai
 
 @pytest.fixture
 def api(world) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A real API process on the world."""
+    """A real API process on the world, which asks readers for a token."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "harness", "role", "api", "--config", str(CONFIG), "--shards", "1", "--listen", f"127.0.0.1:{port}"]
+    command.append("--read-needs-token")
     env = {**os.environ, "SHADOW_BUS": world.url, "SHADOW_STORE": world.url}
     with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         yield f"http://127.0.0.1:{port}", process
@@ -151,12 +152,15 @@ def test_a_rollback_reaches_production_and_an_api_that_is_killed_ends_in_the_inc
     world.enter(1)
     world.enter(2)
     world.enter(3)  # the challenger serves everybody
-    with_wrong_secret = Assigner(url, NAME, secret=b"another", timeout_s=5.0)
-    assigner = Assigner(url, NAME, secret=SECRET, timeout_s=5.0, stale_after_s=3.0)
+    _, token = tokens.create(open_tokens(world.url), world.clock, name="age-service", roles=(), scope="read")
+    without_token = Assigner(url, NAME, secret=SECRET, timeout_s=5.0)
+    with_wrong_secret = Assigner(url, NAME, secret=b"another", token=token, timeout_s=5.0)
+    assigner = Assigner(url, NAME, secret=SECRET, token=token, timeout_s=5.0, stale_after_s=3.0)
     try:
         within(30.0, lambda: all(assigner.arm(unit).arm == "challenger" for unit in UNITS[:50]))
         within(30.0, lambda: with_wrong_secret.arm("u").says == "this process and the API hold different secrets")
-        assert with_wrong_secret.arm("u").arm == "incumbent"
+        within(30.0, lambda: without_token.arm("u").says == "the API answered 401")
+        assert {with_wrong_secret.arm("u").arm, without_token.arm("u").arm} == {"incumbent"}
         world.rollback()
         within(10.0, lambda: all(assigner.arm(unit).arm == "incumbent" for unit in UNITS[:50]))
         said = assigner.arm("u")
@@ -168,3 +172,4 @@ def test_a_rollback_reaches_production_and_an_api_that_is_killed_ends_in_the_inc
     finally:
         assigner.close()
         with_wrong_secret.close()
+        without_token.close()
