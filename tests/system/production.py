@@ -179,7 +179,9 @@ class Week:
             return arms["as_of"] is not None and arms["as_of"] >= end and isinstance(next_move(self.rollout, state, verdict), Wait)
 
         self.processes.until(
-            done, self.processes.FINISH_S, lambda: f"{end}: {self.state()}\n{self.waits()}\n{self.running.verdict()}\n{self.running.words()}"
+            done,
+            self.processes.FINISH_S,
+            lambda: f"{end}: {self.state()}\n{self.waits()}\n{self.running.verdict()}\n{self.running.words()}",
         )
         return self.state()
 
