@@ -206,6 +206,10 @@ class Wiring:
         ledger, where = self.ledger, Follower(self.journal).now
         return lambda: decide.verdict(self.rollout, ledger, where, self.clock, code_version=code_version())
 
+    def waits_for(self) -> list[str]:
+        """What the rollout's next move waits for, in words; from the store alone."""
+        return decide.waits_for(self.rollout, self.ledger, Follower(self.journal).now, self.clock)
+
     def pair_log(self, shard: int) -> PairLog:
         """The joins of one shard."""
         return RedisPairLog(self.store_url, self.rollout.name, shard, layout=RowLayout(self.rollout), keep_s=self.rollout.keep.pairs_s)

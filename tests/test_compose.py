@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[1]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service.get("build") == "."}
-ROLES = {"router": "router", "incumbent": "lane:incumbent", "challenger": "lane:challenger", "joiner": "joiner", "analyst": "analyst"}
+ROLES = {"router": "router", "incumbent": "lane:incumbent", "challenger": "lane:challenger", "joiner": "joiner", "analyst": "analyst",
+         "controller": "controller"}  # fmt: skip
 
 
 def parsed(words):

@@ -59,7 +59,7 @@ def looking_routes(service: Service) -> APIRouter:
         if not drawing.acquire(timeout=REPORT_WAIT_S):
             raise away("another report is being drawn")
         try:
-            page = render(watched.rollout, watched.verdict(), whole_table(watched.rollout, watched.pair_logs))
+            page = render(watched.rollout, watched.verdict(), whole_table(watched.rollout, watched.pair_logs), watched.waits_for())
         finally:
             drawing.release()
         return Response(page, media_type="text/html; charset=utf-8", headers=PAGE)

@@ -30,6 +30,7 @@ from harness.core.errors import StoreFull, Unavailable, UsageError
 from harness.core.rollout import Rollout
 from harness.core.verdicts import EXIT_CODES
 from harness.pages.report import render
+from harness.pages.words import place_words
 from harness.supervisor import Supervisor
 from harness.wiring import Wiring, create, open_directory, open_presence
 
@@ -166,7 +167,8 @@ def status_line(document: Mapping[str, Any]) -> str:
     return (
         f"{document['rollout']}: {counts['read']:,} read, {counts['paired']:,} paired, {missing:,} missing, {counts['invalid']:,} invalid, "
         f"{counts['duplicates']:,} duplicates, {counts['in_flight']:,} in flight; {outcomes['joined']:,} labels joined, "
-        f"{outcomes['waiting']:,} waiting; verdict {document['verdict']} as of {document['as_of'] or 'no look yet'}{wrong}"
+        f"{outcomes['waiting']:,} waiting; {place_words(document)}; verdict {document['verdict']} "
+        f"as of {document['as_of'] or 'no look yet'}{wrong}"
     )
 
 
@@ -189,6 +191,8 @@ def status(name: str | None, where: Where, *, as_json: bool) -> None:
         printing.out.print(f"  roles: {roles_line(document)}", markup=False)
         for reason in document["reasons"]:
             printing.out.print(f"  - {reason}", markup=False)
+        if document["waits_for"]:
+            printing.out.print(f"  the next move waits for: {'; '.join(document['waits_for'])}", markup=False)
     if not found:
         printing.note("no rollout here yet: start one with `shadow up CONFIG`")
 
@@ -232,9 +236,9 @@ def report(name: str | None, where: Where, output: Path) -> None:
     """Writes the report."""
     with place(bus=None, store=where.store, data=where.data, create=False) as there:
         wiring = wire(name, there)
-        found = wiring.verdicts()()
+        found, waits = wiring.verdicts()(), wiring.waits_for()
         table = whole_table(wiring.rollout, [wiring.pair_log(shard) for shard in range(wiring.shards)])
-    _write(output, lambda: output.write_text(render(wiring.rollout, found, table), encoding="utf-8"))
+    _write(output, lambda: output.write_text(render(wiring.rollout, found, table, waits), encoding="utf-8"))
     printing.note(f"report: {output}")
 
 

@@ -47,7 +47,7 @@ def verdict(rollout: Rollout, ledger: Ledger, where: Callable[[], State], clock:
     if found is None:
         found = unlooked(rollout, state, code_version=code_version)
     elif not is_of(found, state):
-        counted = {name: found[name] for name in ("counts", "lanes", "versions", "outcomes", "watermark") if name in found}
+        counted: dict[str, Any] = {name: found[name] for name in ("counts", "lanes", "versions", "outcomes", "watermark") if name in found}
         found = {**unlooked(rollout, state, code_version=code_version), **counted, "reasons": [NOT_BEGUN]}
     return _in_force({**found, **_standing(rollout, state)}, state, old)
 

@@ -39,6 +39,7 @@ from harness.pages.words import (
     humanised,
     is_age,
     listed,
+    place_words,
     segment_words,
 )
 
@@ -47,12 +48,13 @@ FEW_ROWS = 8
 WIDE, NARROW = 720.0, 372.0
 
 
-def render(rollout: Rollout, verdict: Mapping[str, Any], table: PairTable) -> str:
+def render(rollout: Rollout, verdict: Mapping[str, Any], table: PairTable, waits: Sequence[str] = ()) -> str:
     """The report as HTML.
 
     Args:
         verdict: The object of verdict.json.
         table: The pair table that the verdict speaks of.
+        waits: What the next move of the rollout waits for, in words, where somebody moves it.
     """
     said, look = sentence(rollout, verdict, table), microseconds(verdict["as_of"]) if verdict["as_of"] else None
     gates = gate_intervals(rollout.gates, verdict["gates"])
@@ -65,6 +67,8 @@ def render(rollout: Rollout, verdict: Mapping[str, Any], table: PairTable) -> st
             rollout=rollout,
             verdict=verdict,
             said=said,
+            place=place_words(verdict),
+            waits=[wait for wait in waits if wait not in verdict["reasons"]],
             facts=_facts(verdict, gates, table),
             first=pictures[0] if pictures else None,
             others=pictures[1:],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from analysis.types import Gate, Metric
 from harness.core.rollout import TRUE_FALSE, Harm, Policy, Rollout
@@ -146,3 +147,10 @@ def decided_words(rollout: Rollout, policy: Policy, truth: bool, decisions: Sequ
     if any((h.policy, h.truth, h.decisions) == (policy.name, truth, metric.decisions) for h in rollout.harms.values()):
         return f"would be “{harm_words(rollout, metric)}”"
     return f"would be decided {listed([f'“{word}”' for word in decisions], 'or')} by {humanised(policy.name)}"
+
+
+def place_words(found: Mapping[str, Any]) -> str:
+    """Where a rollout stands, of its verdict or status: as in `canary, 10 % of units served by the challenger, paused`."""
+    served = f", {found['percent']:g} % of units served by the challenger" if found.get("percent") else ""
+    standing = found.get("standing", "running")
+    return f"{humanised(str(found['stage']))}{served}" + ("" if standing == "running" else f", {humanised(standing)}")

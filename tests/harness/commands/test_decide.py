@@ -10,9 +10,10 @@ import pytest
 
 from harness import config
 from harness.commands import decide
+from harness.core.errors import RecordError
 from harness.core.reading import timestamp
 from harness.core.rollout import Rollout
-from harness.core.stages import State
+from harness.core.stages import NOT_BEGUN, Latest, Standing, State
 from harness.core.verdicts import STALE_AFTER
 from harness.ports.clock import ManualClock
 from harness.ports.ledger import Published
@@ -128,3 +129,54 @@ def test_a_verdict_from_the_future_promotes_nothing(rollout: Rollout):
     found = now(rollout, ledger("promote", looked=NOW + STALE_AFTER + SECOND, expires=NOW + 7_200 * SECOND))
     assert found["verdict"] == "hold" and "clock" in found["reasons"][0]
     assert now(rollout, ledger("promote", looked=NOW + SECOND))["verdict"] == "promote"
+
+
+def standing(which: str, **more: Any) -> State:
+    """A rollout of which a person's record said this."""
+    latest = Latest(kind=which, by="ada", at="2026-01-05T00:00:00Z", reason="it hurts")
+    return State(standing=Standing(which), latest=latest, n_records=2, **more)
+
+
+@pytest.mark.parametrize(
+    ("which", "said", "then"),
+    [
+        ("paused", "promote", "hold"), ("paused", "rollback", "rollback"), ("rolled_back", "promote", "rollback"),
+        ("rolled_back", "hold", "rollback"), ("expired", "promote", "hold"), ("expired", "rollback", "hold"),
+        ("promoted", "hold", "promote"), ("promoted", "rollback", "promote"),
+    ],
+)  # fmt: skip
+def test_what_was_recorded_outweighs_what_the_gates_say_since(which: str, said: str, then: str, rollout: Rollout):
+    """A pipeline that asks tomorrow must get the answer that was given, with who gave it and why."""
+    found = now(rollout, ledger(said), state=standing(which))
+    assert (found["verdict"], found["standing"]) == (then, which)
+    assert found["reasons"][0] == f"{which.replace('_', ' ')} by ada at 2026-01-05T00:00:00Z: it hurts"
+
+
+@pytest.mark.parametrize(("which", "then"), [("promoted", "promote"), ("rolled_back", "rollback"), ("expired", "hold")])
+def test_an_end_stays_one_when_nobody_looks_any_more(which: str, then: str, rollout: Rollout):
+    """The roles of a rollout that is over are stopped one day; its record does not grow old."""
+    assert now(rollout, ledger("hold", looked=NOW - 86_400 * SECOND), state=standing(which))["verdict"] == then
+    assert now(rollout, MemoryLedger(), state=standing(which))["verdict"] == then
+
+
+@pytest.mark.parametrize("said", ["promote", "rollback"])
+def test_the_verdict_of_another_stage_is_a_hold_without_its_numbers(said: str, rollout: Rollout):
+    """What passed in shadow says nothing of the canary that began a second ago."""
+    found = now(rollout, ledger(said), state=State(since=NOW - SECOND, n_records=2))
+    assert (found["verdict"], found["reasons"], found["since"]) == ("hold", [NOT_BEGUN], timestamp(NOW - SECOND))
+    assert [(row["name"], row["status"], row["n_events"]) for row in found["gates"]] == [("answers", "undecided", 0)]
+
+
+@pytest.mark.parametrize("said", ["promote", "hold", "rollback"])
+def test_a_chain_that_cannot_be_followed_is_a_hold(said: str, rollout: Rollout):
+    """Nobody can tell whether it was paused or rolled back."""
+
+    def damaged() -> State:
+        raise RecordError("record 3 is not what its hash says; the chain is damaged")
+
+    for stored in (ledger(said), MemoryLedger()):
+        found = decide.verdict(rollout, stored, damaged, ManualClock(NOW), code_version="1")
+        assert (found["verdict"], found["standing"], found["percent"]) == ("hold", "damaged", 0.0)
+        assert "the chain is damaged" in found["reasons"][0]
+    (waits,) = decide.waits_for(rollout, ledger(said), damaged, ManualClock(NOW))
+    assert waits == "record 3 is not what its hash says; the chain is damaged"

@@ -166,3 +166,14 @@ def test_a_gate_with_very_many_segments_does_not_flood_the_page(age, rollout_of,
 def test_the_same_verdict_gives_the_same_page(stopped):
     """A record names the hash of what people saw."""
     assert render(*stopped) == render(*stopped)
+
+
+def test_the_page_says_where_the_rollout_stands_and_what_its_next_move_waits_for(stopped):
+    """Who is asked for an approval sees on the page that it is the approval that is lacking."""
+    rollout, verdict, table = stopped
+    in_canary = {**verdict, "stage": "canary", "standing": "paused", "percent": 10.0}
+    page = render(rollout, in_canary, table, ["approval: 1 of 2 people approved the next stage", *verdict["reasons"]])
+    assert "canary, 10 % of units served by the challenger, paused" in page
+    waits = page.partition("What the next move waits for")[2].partition("</ul>")[0]
+    assert waits.count("<li>") == 1 and "approval: 1 of 2 people" in waits
+    assert "What the next move waits for" not in render(rollout, verdict, table)
