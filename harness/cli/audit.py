@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.adapters import recordsfile
 from harness.adapters.archive import FileArchive
 from harness.cli import printing
 from harness.cli.stores import DATA, place, wire
@@ -96,7 +97,7 @@ def records_(
 ) -> None:
     """Write the chain as JSON lines: with the archives all that an audit needs."""
     links = _links(name, None, store, data)
-    _write(output, auditing.written(links))
+    _write(output, b"".join(map(recordsfile.line, links)))
     printing.note(f"{output}: {len(links):,} records, head {links[-1].hash}")
 
 

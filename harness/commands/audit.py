@@ -16,9 +16,9 @@ from analysis.types import GateResult, InputError
 from harness import config
 from harness.commands.analyze import table_of
 from harness.core import dossier
-from harness.core.chain import from_line, line, link_hash
+from harness.core.chain import from_line
 from harness.core.errors import ConfigError, RecordError, UsageError
-from harness.core.records import parse
+from harness.core.records import digest, parse
 from harness.core.rollout import Rollout
 from harness.core.sealed import Sealed
 from harness.core.stages import Record, State, fold, still_wanted
@@ -107,11 +107,6 @@ def read_lines(path: Path) -> list[Link]:
     return found
 
 
-def written(links: Sequence[Link]) -> bytes:
-    """records.jsonl of a chain."""
-    return b"".join(line(link.hash, link.previous, link.body) + b"\n" for link in links)
-
-
 def readable(links: Sequence[Link]) -> tuple[list[tuple[Record, str]], Rollout | None]:
     """(the (record, hash) pairs of a chain, what its first record registered), to show it: of what cannot be read nothing is left."""
     ignored = Audit(rollout="?", records=len(links), head="")
@@ -145,7 +140,7 @@ def _hashes(links: Sequence[Link], heads: Sequence[str], audit: Audit) -> None:
         if link.previous != before:
             what = "the hash before it: a record is missing, was put in or was moved"
             audit.disagreements.append(Disagreement(record=number, what=what, found=link.previous, expected=before))
-        computed = link_hash(link.previous, link.body)
+        computed = digest(link.previous, link.body)
         if link.hash != computed:
             what = "its own hash: the record was changed after it was written"
             audit.disagreements.append(Disagreement(record=number, what=what, found=link.hash, expected=computed))

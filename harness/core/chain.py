@@ -9,15 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from hashlib import sha256
 from typing import Any
 
 from harness.core.errors import RecordError
-
-
-def link_hash(previous: str, body: bytes) -> str:
-    """The hash of a record behind the one whose hash is `previous`."""
-    return sha256(previous.encode() + body).hexdigest()
 
 
 def canonical(record: Mapping[str, Any]) -> bytes:
@@ -26,11 +20,6 @@ def canonical(record: Mapping[str, Any]) -> bytes:
         return json.dumps(record, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
     except ValueError as error:
         raise RecordError(f"a record that is no JSON: {error}") from None
-
-
-def line(hash: str, previous: str, body: bytes) -> bytes:
-    """One line of records.jsonl, without its end."""
-    return b'{"hash":"%s","previous":"%s","record":%s}' % (hash.encode(), previous.encode(), body)
 
 
 def from_line(text: bytes) -> tuple[str, str, bytes]:

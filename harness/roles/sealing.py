@@ -16,7 +16,7 @@ import numpy as np
 import structlog
 
 from analysis.evidence import Evidence, combine
-from analysis.packing import fill, keep
+from analysis.packing import fill, keep, unpack
 from analysis.types import GateResult, InputError, PairTable
 from harness.core.dossier import dossier, facts
 from harness.core.errors import Overrun, RecordError, Unavailable, UsageError
@@ -31,6 +31,7 @@ from harness.ports.archive import Archive
 from harness.ports.journal import Journal
 from harness.ports.pairlog import PairLog
 from harness.roles.analyst import plan_of
+from harness.roles.prefix import first_stored
 
 BATCH_ROWS = 32_768
 GROUPS = {"unlabelled": False, "labelled": True}
@@ -57,8 +58,15 @@ def refold(rollout: Rollout, table: PairTable, *, as_of: int, stage: int) -> Ref
         looks = np.union1d(-(-(rows["arrived"] + lag) // grid) * grid, [as_of])
         evidence.fold(rows, (looks - lag).astype(np.int64))
         found.append(evidence)
-    sums = {name: base64.b64encode(keep(found[labelled].to_bytes(), SUMS)).decode() for name, labelled in GROUPS.items()}
+    sums = {name: base64.b64encode(_sums(found[labelled])).decode() for name, labelled in GROUPS.items()}
     return Refolded(rows=combine(plan, found[False], found[True]), sums=sums)
+
+
+def _sums(evidence: Evidence) -> bytes:
+    """What rows are computed from: sums and counts, and what was decided at planned looks. Nothing of any unit."""
+    state = evidence.to_bytes()
+    planned = {name.removesuffix("said") for name in unpack(state)[1] if name.endswith(".said")}
+    return keep(state, (*SUMS, *sorted(planned)))
 
 
 def from_sums(rollout: Rollout, sums: Mapping[str, str], *, stage: int) -> tuple[GateResult, ...]:
@@ -83,7 +91,7 @@ def stage_table(rollout: Rollout, pair_logs: Sequence[PairLog], *, since: int, a
     runs = []
     for log in pair_logs:
         resolved = log.snapshot().head.resolved
-        start, parts = _first_stored(log, resolved), []
+        start, parts = first_stored(log, 0, resolved), []
         for at in range(start, resolved, BATCH_ROWS):
             records = builder.layout.records(log.rows(at, min(at + BATCH_ROWS, resolved)))
             if at == start and start > 0 and (since < 0 or int(records["arrived"][0]) > since):
@@ -94,20 +102,6 @@ def stage_table(rollout: Rollout, pair_logs: Sequence[PairLog], *, since: int, a
         words = log.words()
         runs += [(part, words) for part in parts if len(part)]
     return builder.build(runs)
-
-
-def _first_stored(log: PairLog, resolved: int) -> int:
-    """The first row that has not expired; rows expire from the first on."""
-    low, high = 0, resolved
-    while low < high:
-        middle = (low + high) // 2
-        try:
-            log.rows(middle, middle + 1)
-        except Overrun:
-            low = middle + 1
-        else:
-            high = middle
-    return low
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

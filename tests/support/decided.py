@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from harness import config
+from harness.adapters import recordsfile
 from harness.adapters.archive import FileArchive
 from harness.adapters.redis.journal import RedisJournal
 from harness.commands import registry, replay
-from harness.commands.audit import written
 from harness.core.records import CONTROLLER, Author, body
 from harness.core.rollout import Rollout
 from harness.core.stages import Record
@@ -128,7 +128,7 @@ def decide(folder: Path, redis_url: str, *, n: int = 400, shards: int = 2, moves
     found = Decided(folder=folder, rollout=rollout, wiring=wiring, journal=journal, verdict=verdict)
     if moves:
         _move(found, journal, logs, clock)
-    found.records.write_bytes(written(journal.read()))
+    found.records.write_bytes(b"".join(map(recordsfile.line, journal.read())))
     return found
 
 

@@ -19,15 +19,17 @@ import redis
 from decided import Decided, chain, decide
 
 from harness import config
-from harness.adapters import parquet
+from harness.adapters import parquet, recordsfile
 from harness.adapters.archive import FileArchive
 from harness.commands.analyze import table_of
-from harness.commands.audit import Audit, read_lines, verify, written
-from harness.core.chain import canonical, link_hash
+from harness.commands.audit import Audit, read_lines, verify
+from harness.core.chain import canonical
 from harness.core.errors import Overrun, UsageError
+from harness.core.records import digest
 from harness.core.sealed import facts, without_ids
 from harness.core.verdicts import row_document
 from harness.ports.journal import ROOT, Link
+from harness.roles.outbox import event
 from harness.roles.sealing import Sealer, refold, stage_table
 
 Change = Callable[[list[dict[str, Any]]], None]
@@ -62,9 +64,9 @@ def tampered(folder: Path, change: Change, *, rehash: bool) -> list[Link]:
     if rehash:
         found, before = [], ROOT
         for body in bodies:
-            found.append(Link(hash=link_hash(before, body), previous=before, body=body))
+            found.append(Link(hash=digest(before, body), previous=before, body=body))
             before = found[-1].hash
-    (folder / "records.jsonl").write_bytes(written(found))
+    (folder / "records.jsonl").write_bytes(b"".join(map(recordsfile.line, found)))
     return found
 
 
@@ -280,7 +282,7 @@ def test_a_changed_config_is_found(elsewhere: Path):
 def asked_first(records: list[dict[str, Any]]) -> None:
     """As if this had been the question from the start."""
     question = records[DECISION]["question"]
-    question.update(config_sha256=records[0]["sha256"], registered=link_hash(ROOT, canonical(records[0])))
+    question.update(config_sha256=records[0]["sha256"], registered=digest(ROOT, canonical(records[0])))
 
 
 def test_a_line_that_was_moved_after_looking_is_found_by_the_archive(elsewhere: Path):
@@ -301,11 +303,11 @@ def test_a_chain_that_was_cut_off_is_found_by_an_anchored_head(elsewhere: Path):
     """A shorter chain is a good chain; only the head that stands elsewhere tells."""
     path = elsewhere / "records.jsonl"
     links = read_lines(path)
-    path.write_bytes(written(links[:3]))
+    path.write_bytes(b"".join(map(recordsfile.line, links[:3])))
     assert audited(elsewhere).exit_code == 0
     audit = audited(elsewhere, heads=[links[-1].hash])
     assert (audit.exit_code, audit.disagreements[0].what) == (4, "the anchored head: the chain was cut off or written anew")
-    path.write_bytes(written(links))
+    path.write_bytes(b"".join(map(recordsfile.line, links)))
     audit = audited(elsewhere, heads=[links[2].hash])
     assert (audit.exit_code, audit.later) == (0, 2)
 
@@ -365,3 +367,10 @@ def test_pairs_that_expired_leave_a_record_that_says_so(decided: Decided, tmp_pa
     assert "expired" in evident.parts["reproduction"]["no_archive"]
     assert evident.parts["evidence"]["gates"] == decided.verdict["gates"]
     assert (evident.parts["evidence"]["sums"], list(tmp_path.iterdir())) == (None, [])
+
+
+def test_a_chain_is_read_from_its_events_on_the_bus_too(decided: Decided, tmp_path: Path):
+    """Who has listened to the topic NAME.records needs no file of ours."""
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(b"\n".join(event(decided.rollout.name, link, number) for number, link in enumerate(decided.links)))
+    assert read_lines(path) == list(decided.links)

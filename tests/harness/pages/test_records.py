@@ -11,7 +11,8 @@ from decided import CONFIG
 from rich.console import Console
 
 from harness.commands.audit import readable
-from harness.core.chain import canonical, link_hash
+from harness.core.chain import canonical
+from harness.core.records import digest
 from harness.pages.records import render, sections, shown
 from harness.ports.journal import ROOT, Link
 
@@ -23,7 +24,7 @@ def links(*records: dict[str, Any]) -> list[Link]:
     found, before = [], ROOT
     for record in records:
         body = canonical({"at": "2026-03-02T09:00:00Z", "by": BY, "reason": "because", **record})
-        found.append(Link(hash=link_hash(before, body), previous=before, body=body))
+        found.append(Link(hash=digest(before, body), previous=before, body=body))
         before = found[-1].hash
     return found
 
