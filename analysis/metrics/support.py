@@ -130,7 +130,7 @@ class Support:
 
     def fixed(self, values: Floats) -> Ints:
         """Each value as a multiple of 2**-bits."""
-        return np.rint(np.ldexp(values, self.bits)).astype(np.int64)
+        return np.rint(values * 2.0**self.bits).astype(np.int64)
 
 
 _FEW = 4
