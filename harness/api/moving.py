@@ -34,16 +34,6 @@ def moving_routes(service: Service, guard: Guard) -> APIRouter:
 
     a_token, a_body = Depends(token), Depends(body)  # in this order: who may not is not listened to
 
-    def done(name: str, who: Token, move: Callable[[Served, Author], moves.Moved]) -> dict[str, Any]:
-        served = service.get(name)
-        try:
-            moved = move(served, Author(name=who.name, via="api", role=next(iter(who.roles), None)))
-        except moves.Refused as error:
-            raise ApiError(409, str(error)) from None
-        except UsageError as error:
-            raise ApiError(400, str(error)) from None
-        return moves.document(name, moved)
-
     @router.post("/v1/rollouts/{name}/approve")
     def approve(name: str, who: Token = a_token, content: bytes = a_body) -> dict[str, Any]:
         """One person's approval of the stage that the body names."""
@@ -55,7 +45,7 @@ def moving_routes(service: Service, guard: Guard) -> APIRouter:
                 watched.rollout, served.journal, watched.clock, by=by, roles=who.roles, verdict=watched.verdict(), **said
             )
 
-        return done(name, who, move)
+        return _done(service.get(name), who, move)
 
     @router.post("/v1/rollouts/{name}/waive")
     def waive(name: str, who: Token = a_token, content: bytes = a_body) -> dict[str, Any]:
@@ -66,17 +56,30 @@ def moving_routes(service: Service, guard: Guard) -> APIRouter:
             watched = served.watched
             return moves.waive(watched.rollout, served.journal, watched.clock, by=by, verdict=watched.verdict(), **said)
 
-        return done(name, who, move)
+        return _done(service.get(name), who, move)
 
     def plain(what: str, how: Callable[..., moves.Moved]) -> None:
         @router.post(f"/v1/rollouts/{{name}}/{what}")
         def command(name: str, who: Token = a_token, content: bytes = a_body) -> dict[str, Any]:
             said = _said(content, reason=str)
-            return done(name, who, lambda served, by: how(served.watched.rollout, served.journal, served.watched.clock, by=by, **said))
+            return _done(
+                service.get(name), who, lambda served, by: how(served.watched.rollout, served.journal, served.watched.clock, by=by, **said)
+            )
 
     for what, how in (("pause", moves.pause), ("resume", moves.resume), ("rollback", moves.rollback)):
         plain(what, how)
     return router
+
+
+def _done(served: Served, who: Token, move: Callable[[Served, Author], moves.Moved]) -> dict[str, Any]:
+    """Makes a move in the name of a token. Raises ApiError 409 for what cannot count now, 400 for what never could."""
+    try:
+        moved = move(served, Author(name=who.name, via="api", role=next(iter(who.roles), None)))
+    except moves.Refused as error:
+        raise ApiError(409, str(error)) from None
+    except UsageError as error:
+        raise ApiError(400, str(error)) from None
+    return moves.document(served.watched.rollout.name, moved)
 
 
 def record_routes(service: Service) -> APIRouter:

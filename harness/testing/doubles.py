@@ -26,7 +26,6 @@ from harness.ports.journal import ROOT, Link
 from harness.ports.ledger import Folded, Published
 from harness.ports.observations import ROW, Observed
 from harness.ports.presence import Seen, State
-from harness.ports.tokens import Token
 
 
 class MemoryReader:
@@ -340,29 +339,6 @@ class MemoryPresence:
         now = self._clock.now()
         seen = {role: Seen(state=state, why=why, age_s=(now - at) / 1e6) for role, (at, state, why) in sorted(self._notes.items())}
         return {role: last for role, last in seen.items() if last.age_s < 86_400}
-
-
-class MemoryTokens:
-    """`ports.tokens.Tokens` in a dictionary."""
-
-    def __init__(self) -> None:
-        self._tokens: dict[str, Token] = {}
-
-    def add(self, token: Token) -> None:
-        """Keeps a token."""
-        self._tokens[token.id] = token
-
-    def get(self, id: str) -> Token | None:
-        """The token of this id."""
-        return self._tokens.get(id)
-
-    def all(self) -> Sequence[Token]:
-        """Every token, oldest first."""
-        return sorted(self._tokens.values(), key=lambda token: (token.created, token.id))
-
-    def remove(self, id: str) -> bool:
-        """Forgets a token."""
-        return self._tokens.pop(id, None) is not None
 
 
 class MemoryShares:

@@ -16,6 +16,7 @@ from harness.testing.contracts import (
     TokensContract,
     TrimmingBusContract,
 )
+from harness.testing.tokens import MemoryTokens
 
 
 class TestMemoryBus(TrimmingBusContract):
@@ -73,4 +74,4 @@ class TestMemoryObservationLog(ObservationLogContract):
 class TestMemoryTokens(TokensContract):
     @pytest.fixture
     def tokens(self):
-        return doubles.MemoryTokens()
+        return MemoryTokens()

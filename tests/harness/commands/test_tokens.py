@@ -8,7 +8,7 @@ from harness.commands import tokens as commands
 from harness.core.errors import UsageError
 from harness.ports.clock import ManualClock
 from harness.ports.tokens import SCOPES
-from harness.testing.doubles import MemoryTokens
+from harness.testing.tokens import MemoryTokens
 
 NOW = 1_000_000_000_000_000
 DAY_S = 86_400.0
