@@ -255,7 +255,7 @@ class Wiring:
     def controller(self) -> Controller:
         """The controller. Its records go to the bus, and to a file of the data folder if there is one."""
         journal, data = self.journal, os.environ.get("SHADOW_DATA")
-        keep = partial(recordsfile.bring_up, Path(data) / recordsfile.NAME) if data else None
+        keep = partial(recordsfile.bring_up, Path(data) / f"{self.rollout.name}.{recordsfile.NAME}") if data else None
         place = os.environ.get("SHADOW_ANCHOR")
         anchor = Anchoring(self.rollout.name, open_anchor(place), self.clock) if place else None
         sealer = self.sealer()

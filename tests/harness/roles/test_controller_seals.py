@@ -57,7 +57,7 @@ def test_what_the_controller_decides_on_is_sealed_anchored_and_can_be_computed_a
     assert [record["kind"] for record, _ in chain(decided.links)] == ["registered", "approved", "entered"]
     assert acting._outbox is not None and acting._outbox._anchor is not None and acting._outbox._anchor.settle(5)
     heads = [json.loads(line)["head"] for line in (tmp_path / "elsewhere/heads.jsonl").read_text().splitlines()]
-    links = read_lines(tmp_path / "records.jsonl")
+    links = read_lines(tmp_path / "age-sealed.records.jsonl")
     audit = verify(links, FileArchive(tmp_path / "archive"), heads=heads)
     assert (audit.disagreements, audit.level, audit.later) == ([], "pairs", 0)
     assert verify(links[:2], None, heads=heads).exit_code == 4
