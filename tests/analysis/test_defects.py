@@ -142,3 +142,51 @@ def test_none_and_all_have_an_interval(counts):
     """statsmodels' score interval of two proportions raises at zero successes."""
     for process in (*RATE.pass_, *RATE.fail):
         assert 0.0 <= process.bound(np.array(counts), BIT, level=0.05) <= 1.0
+
+
+def test_looks_at_a_level_that_shrinks_with_n_are_no_sequential_test_and_ours_is():
+    """A public CLI calls "alpha / ln n at each look" uniformly valid: at the null it rejects far more often than alpha."""
+    from scipy.stats import norm
+
+    rng, runs, n = np.random.default_rng(20240611), 300, np.arange(20, 3_001, 20)
+    ones = np.cumsum(rng.binomial(20, 0.5, (runs, len(n))), axis=1)
+    z = np.abs(ones - n / 2) / np.sqrt(n / 4)
+    naive = (2 * norm.sf(z) < 0.05 / np.log(n)).any(axis=1).mean()
+    below, above = (design(Question(kind="rate", low=0.0, high=1.0, word=word, limit=0.5)).pass_[0] for word in ("below", "above"))
+    counts = np.stack([n - ones, ones], axis=-1)
+    ours = ((below.log_e(counts, BIT) >= log(40)) | (above.log_e(counts, BIT) >= log(40))).any(axis=1).mean()
+    assert naive > 0.1 > 0.09 > ours  # 0.999 quantile of Binomial(300, 0.05) is 28
+
+
+def test_a_likelihood_ratio_of_the_absolute_value_is_no_e_value_and_each_of_our_sides_is():
+    """Statsig's SPRT puts |z| into a one-sided ratio: its mean under the null is more than 1. Ours is 1 at most, by exact enumeration."""
+    from scipy.stats import binom
+
+    n, limit, d = 200, 0.1, 0.02
+    k = np.arange(n + 1)
+    chance = binom.pmf(k, n, limit)
+    sd = np.sqrt(limit * (1 - limit))
+    z = (k - n * limit) / (sd * np.sqrt(n))
+    drift = d / sd * np.sqrt(n)
+    assert chance @ np.exp(drift * np.abs(z) - drift**2 / 2) > 1.2
+    made = design(Question(kind="rate", low=0.0, high=1.0, word="below", limit=limit))
+    counts = np.stack([n - k, k], axis=-1)
+    for process in (*made.pass_, *made.fail):
+        assert chance @ np.exp(process.log_e(counts, BIT)) <= 1.0 + 1e-9
+
+
+def test_a_word_or_method_that_is_not_known_is_refused():
+    """py-safestats compares with "twoSided" while its argument is "two_sided", and goes on with the wrong test."""
+    gate = Gate(name="flips", metric=Metric(kind="flip", policy="p"), word="worse_by", limit=0.1)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="worse_by"):
+        prepare(gate)
+
+
+def test_batches_of_any_size_are_taken():
+    """expectation's proportion test raises at p0 = 0.02 and batches of 20, most of which have no event; a batch of none is one too."""
+    tally = Tally(Support("rate", 0.0, 1.0))
+    tally.grow(1)
+    rng = np.random.default_rng(6)
+    for size in [0, 1, *[20] * 200]:
+        tally.add(Batch(np.zeros(size, int), (rng.random(size) < 0.01).astype(float), np.ones(size, bool)))
+    assert tally.units(0) == 4_001 and np.isfinite(float(RATE.log_e_pass(tally.counts[0], BIT)))
