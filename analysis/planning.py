@@ -199,7 +199,8 @@ def _power(test: Test, shares: Floats, passing: tuple[float, ...], times: tuple[
     if found.error is None or effect <= 0.0:
         return "no maximum would pass it"
     lower, drift = futility(plan_of(test), passing, times, 0.1)
-    maximum = ceil((drift * found.error / effect) ** 2 * MOST_UNITS)
+    normal = _crossing(lambda n: float(moments(test, shares * test.support.one * n).error is not None), 1.0)
+    maximum = max(ceil((drift * found.error / effect) ** 2 * MOST_UNITS), normal or 0)
     bounds = ", ".join("none" if not isfinite(z) else f"{z:.2f}" for z in lower[:-1])
     hope = f"; little hope below z = {bounds} at its looks" if bounds else ""
     return f"a plan with the maximum {maximum:,} passes with chance 0.9{hope}"

@@ -154,6 +154,7 @@ def test_a_plan_says_at_which_look_it_is_decided_and_what_maximum_would_do():
     word, units, says = ends(gate(), 0.195)
     assert (word, units) == ("never", None) and "passes with chance 0.9" in says and "little hope below z" in says
     assert forecast(prepare(gate()), assumed(prepare(gate())), alpha=0.05, fail_level=0.05).ends == "pass"
+    assert "maximum 500 passes" in ends(gate(), 0.01)[2]  # fewer would do, but a normal needs 100 of the rarer kind at the limit
 
 
 def test_the_maximum_that_a_plan_names_has_the_power_it_says():
