@@ -28,11 +28,13 @@ def row_companions(
     by_name = {gate.name: gate for gate in gates}
     found = []
     for name, segment in rows:
-        gate = by_name[name]
+        gate = by_name.get(name)
         try:
+            if gate is None:
+                raise InputError(f"no gate of the config is named {name!r}")
             mine = matured if gate.metric.labelled else table
             found.append(companions(gate, mine.take(rows_of_segment(mine, segment)) if segment else mine, level=LEVEL))
-        except InputError:  # the row itself says why: compute_error
+        except InputError:  # the row itself says why (compute_error), or is of two arms, which have no pairs
             found.append(Companion(estimate=None, interval=None, level=LEVEL, n_events=0, n_units=0, design_effect=None, p_value=None))
     return tuple(found)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.figures.companions import row_companions
 from analysis.fixed import Companion
 from analysis.types import PairTable
+from harness.core.reading import microseconds
 from harness.core.rollout import Rollout
 from harness.pages.numbers import UNKNOWN, Scale, count, figures, scale_of
 
@@ -26,6 +27,12 @@ class CompanionView:
     cells: tuple[str, ...]
 
 
+def of_stage(verdict: Mapping[str, Any], table: PairTable) -> PairTable:
+    """The pairs of the verdict's stage: a later stage counts only what arrived after the look on which it was entered."""
+    since = microseconds(verdict["since"]) if verdict.get("since") else None
+    return table if since is None else table.take(table["arrived"] > since)
+
+
 def folded(rollout: Rollout, table: PairTable, look: int | None) -> tuple[PairTable, PairTable]:
     """(what gates without labels have folded, what labelled gates have) of a table at a look in microseconds; all of it without one."""
     if look is None:
@@ -36,7 +43,8 @@ def folded(rollout: Rollout, table: PairTable, look: int | None) -> tuple[PairTa
 
 def companion_views(rollout: Rollout, verdict: Mapping[str, Any], table: PairTable, *, look: int | None) -> list[CompanionView]:
     """One for each whole gate of the verdict that the table has events of. look: the last one, as for `folded`."""
-    whole = [(row["name"], None) for row in verdict["gates"] if not row["segment"]]
+    configured = {gate.name for gate in rollout.gates}
+    whole = [(row["name"], None) for row in verdict["gates"] if not row["segment"] and row["name"] in configured]
     found = row_companions(rollout.gates, whole, *folded(rollout, table, look))
     gates = {gate.name: gate for gate in rollout.gates}
     views = []

@@ -22,7 +22,7 @@ from harness.core.reading import microseconds
 from harness.core.rollout import Line, Policy, Rollout
 from harness.pages import svg
 from harness.pages.accounts import accounts
-from harness.pages.companions import HEADS, companion_views
+from harness.pages.companions import HEADS, companion_views, of_stage
 from harness.pages.equality import HEADS as EQUALITY_HEADS
 from harness.pages.equality import cells, equalities
 from harness.pages.numbers import Scale, count, per_thousand, scale_of
@@ -57,7 +57,7 @@ def render(rollout: Rollout, verdict: Mapping[str, Any], table: PairTable, waits
         waits: What the next move of the rollout waits for, in words, where somebody moves it.
     """
     said, look = sentence(rollout, verdict, table), microseconds(verdict["as_of"]) if verdict["as_of"] else None
-    gates = gate_intervals(rollout.gates, verdict["gates"])
+    gates, counted = gate_intervals(rollout.gates, verdict["gates"]), of_stage(verdict, table)
     pictures = _pictures(rollout, table, said.lead.metric if said.lead else None)
     matrices = [decision_matrix(table, name) for name in rollout.policies]
     return (
@@ -74,9 +74,9 @@ def render(rollout: Rollout, verdict: Mapping[str, Any], table: PairTable, waits
             others=pictures[1:],
             gates=[_gate_view(rollout, figure) for figure in gates],
             heads=HEADS,
-            companions=companion_views(rollout, verdict, table, look=look),
+            companions=companion_views(rollout, verdict, counted, look=look),
             questions=EQUALITY_HEADS,
-            answers=[cells(one) for one in equalities(rollout, table, look=look)],
+            answers=[cells(one) for one in equalities(rollout, counted, look=look)],
             harms=_harm_views(rollout, table, said.lead.metric if said.lead else None),
             matrices=[_matrix_view(matrix) for matrix in matrices if matrix.pairs],
             accounts=accounts(verdict),

@@ -7,6 +7,8 @@ from html.parser import HTMLParser
 
 import pytest
 
+from harness.core.reading import timestamp
+from harness.pages.companions import HEADS, companion_views, of_stage
 from harness.pages.report import render
 
 HOSTILE = "<script>alert('x')</script>\"'&{{7*7}}"
@@ -177,3 +179,19 @@ def test_the_page_says_where_the_rollout_stands_and_what_its_next_move_waits_for
     waits = page.partition("What the next move waits for")[2].partition("</ul>")[0]
     assert waits.count("<li>") == 1 and "approval: 1 of 2 people" in waits
     assert "What the next move waits for" not in render(rollout, verdict, table)
+
+
+def test_companions_speak_of_the_stage_that_the_gates_speak_of(age, rollout_of, table_of, verdict_of, age_rows):
+    """A later stage starts anew: what arrived before it was entered is in neither; a row of no configured gate has none."""
+    rollout = rollout_of(age)
+    table = table_of(rollout, age_rows(400, old=2, new=5))
+    whole = companion_views(rollout, verdict_of(rollout, table), table, look=None)
+    middle = int(table["arrived"][len(table) // 2])
+    verdict = {**verdict_of(rollout, table), "since": timestamp(middle)}
+    verdict["gates"] = [*verdict["gates"], {**verdict["gates"][0], "name": "nobody configured this", "segment": None}]
+    half = companion_views(rollout, verdict, of_stage(verdict, table), look=None)
+    events = HEADS.index("events")
+    assert [view.cells[0] for view in half] == [view.cells[0] for view in whole] == [gate.name for gate in rollout.gates]
+    last = [int(views[-1].cells[events].replace(",", "")) for views in (whole, half)]
+    assert last == [len(table), int((table["arrived"] > middle).sum())] and last[1] < last[0]
+    assert f"<td>{last[1]}</td>" in render(rollout, verdict, table) and f"<td>{last[0]}</td>" not in render(rollout, verdict, table)
