@@ -79,12 +79,12 @@ def show(
     data: Data = DATA,
 ) -> None:
     """Show the records in plain words, one section each. Checks nothing: `verify` does."""
-    chain, rollout = auditing.readable(_links(name, records, store, data))
+    chain, asked = auditing.readable(_links(name, records, store, data))
     if output is None:
-        for piece in pages.shown(chain, rollout):
+        for piece in pages.shown(chain, asked):
             printing.out.print(piece)
         return
-    _write(output, pages.render(chain, rollout).encode())
+    _write(output, pages.render(chain, asked).encode())
     printing.note(f"records: {output}")
 
 

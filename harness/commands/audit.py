@@ -107,12 +107,19 @@ def read_lines(path: Path) -> list[Link]:
     return found
 
 
-def readable(links: Sequence[Link]) -> tuple[list[tuple[Record, str]], Rollout | None]:
-    """(the (record, hash) pairs of a chain, what its first record registered), to show it: of what cannot be read nothing is left."""
+def readable(links: Sequence[Link]) -> tuple[list[tuple[Record, str]], list[Rollout | None]]:
+    """(the (record, hash) pairs of a chain, the question that stood at each: the one registered or last amended), to show it.
+
+    Of what cannot be read nothing is left.
+    """
     ignored = Audit(rollout="?", records=len(links), head="")
-    records = [_record(number, link, ignored) for number, link in enumerate(links)]
-    rollout = _config(records[0], ignored) if records else None
-    return [(record, link.hash) for record, link in zip(records, links, strict=True)], rollout
+    chain, asked = [], list[Rollout | None]()
+    for number, link in enumerate(links):
+        record = _record(number, link, ignored)
+        asks = record.get("kind") in ("registered", "amended")
+        asked.append(_config({**record, "kind": "registered"}, ignored) if asks else asked[-1] if asked else None)
+        chain.append((record, link.hash))
+    return chain, asked
 
 
 # ------------------------------------------------------------------------------------------------------------------------ verify

@@ -136,9 +136,9 @@ def _stage_at(rollout: Rollout, arrived: int, chain: Sequence[tuple[Record, str]
     """In which stage the rollout was when an event arrived, the challenger's percent then, and the record that began it."""
     number, record = 0, chain[0] if chain else ({}, None)
     for one in chain:
-        since = microseconds(one[0].get("since"))
-        if since is not None and arrived > since and one[0].get("kind") in ("entered", "promoted", "rolled_back", "expired"):
-            number, record = int(one[0].get("stage", number)), one
+        since = microseconds(one[0].get("since") or one[0].get("as_of"))
+        if since is not None and arrived > since and one[0].get("kind") in ("entered", "amended", "promoted", "rolled_back", "expired"):
+            number, record = 0 if one[0]["kind"] == "amended" else int(one[0].get("stage", number)), one
     kind = record[0].get("kind")
     stage = rollout.stages[number] if number < len(rollout.stages) else None
     served = {"shadow": 0.0, "promote": 100.0}.get(stage.kind, stage.percent) if stage is not None else 0.0

@@ -52,12 +52,13 @@ class Section:
     hash: str
 
 
-def sections(chain: Sequence[tuple[Record, str]], rollout: Rollout | None) -> list[Section]:
+def sections(chain: Sequence[tuple[Record, str]], asked: Sequence[Rollout | None]) -> list[Section]:
     """A section for each (record, hash), oldest first. Of a record that lacks a part, the part is left out.
 
-    rollout: what the first record registered; None when that cannot be read: gates are then left out.
+    asked: the question that stood at each record; None when it cannot be read: gates are then left out.
     """
-    return [_section(number, record, hash, rollout) for number, (record, hash) in enumerate(chain)]
+    found = enumerate(zip(chain, asked, strict=True))
+    return [_section(number, record, hash, rollout) for number, ((record, hash), rollout) in found]
 
 
 def _section(number: int, record: Record, hash: str, rollout: Rollout | None) -> Section:
@@ -82,6 +83,7 @@ def _title(record: Record, rollout: Rollout | None) -> str:
     kind, stage = str(record.get("kind")), record.get("stage")
     words = {
         "registered": "The question was registered, before the first look",
+        "amended": "The question was changed: a new attempt begins, with nothing of the one before",
         "approved": f"The next stage was approved: {_stage(stage, rollout)}",
         "waived": f"The gate “{record.get('gate')}” was waived until {record.get('expires')}",
         "entered": f"The next stage was entered: {_stage(stage, rollout)}",
@@ -116,7 +118,7 @@ def _readable(record: Record, rollout: Rollout | None) -> Iterator[tuple[str, li
 def _facts(record: Record, rollout: Rollout | None) -> dict[str, Callable[[], list[str]]]:
     """Heading -> its lines."""
     found: dict[str, Callable[[], list[str]]] = {}
-    if record.get("kind") == "registered" and rollout is not None:
+    if record.get("kind") in ("registered", "amended") and rollout is not None:
         counted = {True: "", False: " (not counted)"}
         found["The question"] = lambda: [f"{g.name}: {gate_asks(rollout, g)}{counted[g.counted]}" for g in rollout.gates]
         found["The stages"] = lambda: [_stage(number, rollout) for number in range(len(rollout.stages))]
@@ -140,6 +142,8 @@ def _question(part: Mapping[str, Any]) -> list[str]:
     lines = [f"registered at {part.get('registered_at')}, config SHA-256 {part.get('config_sha256')}"]
     lines += [f"the gates were read {count(looks)} times before this; their error rates hold for any number of looks"] if looks else []
     lines += [f"waived: {listed(part['waivers'])}"] if part.get("waivers") else []
+    for one in part.get("amendments", []):
+        lines.append(f"changed at {one.get('at')} by {one.get('name')}: {one.get('reason')}")
     return lines + ([f"dry runs, not counted: {listed(part['dry_run'])}"] if part.get("dry_run") else [])
 
 
@@ -252,11 +256,12 @@ def _gate_line(rollout: Rollout, gate: Gate, row: GateRow | None, *, whole: bool
 
 
 # ------------------------------------------------------------------------------------------------------------------------ two views
-def render(chain: Sequence[tuple[Record, str]], rollout: Rollout | None) -> str:
+def render(chain: Sequence[tuple[Record, str]], asked: Sequence[Rollout | None]) -> str:
     """The chain as one HTML page that needs nothing else, has no script, and prints."""
     page = _templates().get_template("records.html.j2")
+    rollout = next((found for found in asked if found is not None), None)
     name = rollout.name if rollout is not None else "a rollout whose config cannot be read"
-    return page.render(name=name, sections=sections(chain, rollout), head=chain[-1][1] if chain else UNKNOWN)
+    return page.render(name=name, sections=sections(chain, asked), head=chain[-1][1] if chain else UNKNOWN)
 
 
 @cache
@@ -266,12 +271,12 @@ def _templates() -> Environment:
     )
 
 
-def shown(chain: Sequence[tuple[Record, str]], rollout: Rollout | None) -> Iterator[RenderableType]:
+def shown(chain: Sequence[tuple[Record, str]], asked: Sequence[Rollout | None]) -> Iterator[RenderableType]:
     """The same for a terminal, piece by piece."""
     from rich.table import Table
     from rich.text import Text
 
-    for section in sections(chain, rollout):
+    for section in sections(chain, asked):
         yield Text(f"{section.number}  {section.title}", style="bold")
         yield Text(f"   {section.when}  {section.who}: {section.reason}")
         for heading, lines in section.facts:

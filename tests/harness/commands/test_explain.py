@@ -19,10 +19,12 @@ from harness.commands.replay import whole_table
 from harness.core.errors import HeadMoved, UsageError
 from harness.core.observations import Observation
 from harness.core.pairing import Effects
-from harness.core.records import Author
+from harness.core.reading import microseconds, timestamp
+from harness.core.records import Author, body
 from harness.core.routing import Hasher, shard_of
 from harness.core.stages import folded
 from harness.ports.clock import ManualClock
+from harness.ports.journal import Link
 from harness.ports.observations import Observed
 from harness.testing import samples
 
@@ -75,6 +77,24 @@ def test_an_event_is_explained_with_what_both_models_said_and_the_line_of_its_se
     assert fact["stage"] == shadow
     text = "\n".join(lines(found))
     assert "line 16.0 for region ES" in text and "challenger serves 0 %: arm incumbent" in text
+
+
+def test_an_event_of_a_later_stage_is_explained_with_the_percent_of_that_stage(decided: Decided):
+    """Which model may have decided about somebody changes from stage to stage; the chain says when."""
+    event = EVENTS[-1]
+    since = timestamp(microseconds(event["time"]) - 1)
+    entered = body("entered", rollout=decided.rollout.name, at=1, by=ADA, reason="as a test", stage=1, since=since)
+
+    class Chain:
+        def read(self, start: int = 0) -> Any:
+            return [decided.links[0], Link(hash="f" * 64, previous=decided.links[0].hash, body=entered)]
+
+    words = {"hasher": Hasher(decided.rollout.name), "pair_logs": logs(decided), "journal": Chain()}
+    (late,) = explain(decided.rollout, event["id"], **words)["events"]
+    (early,) = explain(decided.rollout, EVENTS[0]["id"], **words)["events"]
+    assert (late["stage"]["index"], late["stage"]["percent"], late["stage"]["record"]) == (1, 1.0, "f" * 64)
+    assert late["stage"]["arm"] == "as production reported its exposure"
+    assert (early["stage"]["index"], early["stage"]["arm"]) == (0, "incumbent")
 
 
 def test_a_missing_answer_is_explained_by_its_reason(decided: Decided):

@@ -88,3 +88,19 @@ def test_a_record_that_is_not_ours_is_shown_as_far_as_it_can_be_read(part: str, 
     page = render(*readable(chain))
     assert "The next stage was entered: stage one" in page
     assert readable([Link(hash="h", previous="p", body=b"no json")])[0] == [({}, "h")]
+
+
+def test_a_changed_question_is_shown_as_it_then_stood():
+    """Gates of a new attempt are read with the config of that attempt, not with the first."""
+    other = {**CONFIG, "gates": [{"name": "only", "metric": {"flip": "over_18"}, "below": 0.2}]}
+    row = {"name": "only", "segment": None, "status": "pass", "reason": None, "estimate": 0.01, "lower": 0.0, "upper": 0.1, "n_units": 9,
+           "n_events": 9, "estimate_events": 0.01, "limit": 0.2, "alpha": 0.05, "method": "mixture", "log_e_pass": 4.0, "log_e_fail": 0.0,
+           "on_fail": "rollback", "dry_run": False, "alarm": False, "alarmed_at": None}  # fmt: skip
+    question = {"amendments": [{"at": "2026-03-03T00:00:00Z", "name": "ada", "reason": "a sharper line"}]}
+    chain = links(REGISTERED, {"kind": "amended", "config": other, "since": None}, {"kind": "promoted", "evidence": {"gates": [row]},
+                                                                                  "question": question})  # fmt: skip
+    found = sections(*readable(chain))
+    assert found[1].title.startswith("The question was changed")
+    assert dict(found[1].facts)["The question"] == ("only: changed decisions of over 18: below 200 per 1,000",)
+    assert [gate.name for gate in found[2].gates] == ["only"]
+    assert "changed at 2026-03-03T00:00:00Z by ada: a sharper line" in dict(found[2].facts)["The question"]
