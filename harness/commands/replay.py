@@ -26,6 +26,7 @@ from harness.roles.lane import Lane
 from harness.roles.router import Router
 from harness.roles.topology import Topology
 
+BOM = b"\xef\xbb\xbf"  # what some editors put before the first line
 CHUNK = 2_048
 LAST_TIME = 253_402_300_799_000_000  # the end of the year 9999, microseconds
 
@@ -54,11 +55,14 @@ class Replayed:
 
 
 def lines(path: Path) -> Iterator[bytes]:
-    """The lines of a .jsonl or .jsonl.gz file, without their ends; empty ones are left out. Raises UsageError naming the file."""
+    """The lines of a .jsonl or .jsonl.gz file, without their ends and a byte order mark; empty ones are left out.
+
+    Raises UsageError naming the file.
+    """
     try:
         with _open(path) as file:
-            for line in file:
-                text = line.rstrip(b"\r\n")
+            for n, line in enumerate(file):
+                text = (line if n else line.removeprefix(BOM)).rstrip(b"\r\n")
                 if text:
                     yield text
     except FileNotFoundError:

@@ -3,6 +3,7 @@
     ShadowError
     +-- ConfigError        the config is wrong: every problem, by path           exit 2
     +-- UsageError         a file, address or argument is wrong                  exit 2
+    |   +-- TooLarge       a record is larger than its topic takes
     +-- RecordError        one record cannot be read; the caller counts it and goes on
     +-- HeadMoved          another worker was faster: reload and go on, or leave
     +-- Unavailable        bus, store or model server is away                    retriable
@@ -46,6 +47,10 @@ class ConfigError(ShadowError):
 
 class UsageError(ShadowError):
     """A file, address or argument that cannot be used; the message says what to do."""
+
+
+class TooLarge(UsageError):
+    """A record is larger than its topic takes: the router leaves that event out, and counts it."""
 
 
 class RecordError(ShadowError):

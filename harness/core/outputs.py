@@ -242,3 +242,34 @@ def outputs_reader(outputs: Mapping[str, Output], lane: str) -> Callable[[object
 def read_outputs(outputs: Mapping[str, Output], lane: str, answer: object) -> tuple[OutputValue, ...] | None:
     """The outputs of one answer; see `outputs_reader`."""
     return outputs_reader(outputs, lane)(answer)
+
+
+def bad_output(outputs: Mapping[str, Output], lane: str, answer: object) -> str:
+    """Why an answer is a bad output: the first output that cannot be read, its pointer, and the type found there. Never a value."""
+    for output in outputs.values():
+        if read_output(output, lane, answer) is None:
+            reader = output.readers.get(lane) or output.readers.get("incumbent")
+            path = reader.pointer if reader is not None else ""
+            where, found = path or "the whole answer", _kind(pointer(answer, path))
+            return f"{output.name} at {where}: expected {_expected(output, reader)}, got {found}"
+    return "no output is bad"
+
+
+def _expected(output: Output, reader: Reader | None) -> str:
+    if reader is not None and reader.how != "field":
+        return f"{len(reader.edges) - 1} probabilities with a sum of one"
+    if output.type == "number":
+        return f"a number from {output.range[0]:g} to {output.range[1]:g}" if output.range else "a finite number"
+    return f"a number for each of {len(output.labels)} labels" if output.type == "scores" else "a text that is one of its labels"
+
+
+def _kind(value: object) -> str:
+    """The type of a JSON value in words, and for a number whether its size is what is wrong."""
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return "another number" if finite(value) is not None else "a number that is not finite"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}"
+    names: dict[object, str] = {str: "a text", dict: "an object", type(None): "null", Missing: "nothing"}
+    return names.get(type(value), type(value).__name__)

@@ -97,17 +97,10 @@ class _Live:
 
     __slots__ = ("answers", "event", "lanes", "mirror", "ordinal", "outcome", "sent")
 
-    def __init__(
-        self, ordinal: int, event: Event, mirror: int, sent: int, lanes: tuple[str, ...], answers: dict[str, Answer],
-        outcome: Outcome | None,
-    ) -> None:  # fmt: skip
-        self.ordinal, self.event, self.mirror, self.sent = ordinal, event, mirror, sent
-        self.lanes, self.answers, self.outcome = lanes, answers, outcome
-
-    @property
-    def settled(self) -> bool:
-        """Whether every lane that was asked has answered, in whatever way."""
-        return len(self.answers) == len(self.lanes)
+    def __init__(self, ordinal: int, event: Event, mirror: int, sent: int, lanes: tuple[str, ...]) -> None:
+        self.ordinal, self.event, self.mirror, self.sent, self.lanes = ordinal, event, mirror, sent, lanes
+        self.answers: dict[str, Answer] = {}
+        self.outcome: Outcome | None = None
 
     def frozen(self) -> Open:
         """What is stored of it: everything but the payload and the plain id."""
@@ -126,9 +119,9 @@ class Fold:
         self._replica = rollout.models.get("replica")
         self._lanes, self._without_replica = rollout.lanes, tuple(lane for lane in rollout.lanes if lane != "replica")
         self._matures = int(rollout.outcomes.matures_s * 1e6) if rollout.outcomes else 0
-        self._opens = {
-            n: _Live(n, o.event, o.mirror, o.sent, self.asked(o.event.key), dict(o.answers), o.outcome) for n, o in opens.items()
-        }
+        self._opens = {n: _Live(n, o.event, o.mirror, o.sent, self.asked(o.event.key)) for n, o in opens.items()}
+        for n, opened in opens.items():
+            self._opens[n].answers, self._opens[n].outcome = dict(opened.answers), opened.outcome
         self._by_key = {opened.event.key: opened for opened in self._opens.values()}
         self._stored = set(self._opens)  # what the store holds as open or settled: mostly an event is paired before it had to be written
         self._words = Dictionary(words)
@@ -211,7 +204,7 @@ class Fold:
         self._ordinal = ordinal + 1
         self._ids[id] = (*others, (source, ordinal)) if others else ((source, ordinal),)
         lanes = self._lanes if self._replica is None else self.asked(key)
-        self._opens[ordinal] = self._by_key[key] = _Live(ordinal, event, mirror, sent, lanes, {}, None)
+        self._opens[ordinal] = self._by_key[key] = _Live(ordinal, event, mirror, sent, lanes)
         self._changed.add(ordinal)
         if known.early or id in self._early:
             self._welcome(id)
@@ -327,10 +320,9 @@ class Fold:
 
     def _settle(self, opened: _Live) -> bool:
         """Whether an event that has all its answers is a pair; one that is missing is charged to one lane."""
-        answers = opened.answers
         for lane in _CHARGED:
-            if answers[lane].status != ANSWERED:
-                self._tally.lane("missing", lane, answers[lane].status)
+            if (status := opened.answers[lane].status) != ANSWERED:
+                self._tally.lane("missing", lane, status)
                 return False
         return True
 
@@ -360,12 +352,11 @@ class Fold:
         n_sources: partitions of the events topic; until each has spoken the watermark is NEVER.
         """
         resolved, rows = self.head.resolved, bytearray()
-        pack, words = self.layout.pack, self._words
         while (ready := self._opens.get(resolved)) is not None and len(ready.answers) == len(ready.lanes):
-            rows += pack(ready.event, ready.answers, ready.outcome, words)
+            rows += self.layout.pack(ready.event, ready.answers, ready.outcome, self._words)
             resolved += 1
         kept = {ordinal: self._opens[ordinal].frozen() for ordinal in sorted([n for n in self._changed if n >= resolved])}
-        settled = {ordinal: opened for ordinal, opened in kept.items() if self._opens[ordinal].settled}
+        settled = {n: opened for n, opened in kept.items() if len(opened.answers) == len(self._opens[n].lanes)}
         n_spoken = sum(source.startswith("events/") for source in self._upto)
         unresolved = min((self._opens[n].event.arrived for n in range(resolved, self._ordinal)), default=None)
         low = self.low_water() if n_spoken >= n_sources else NEVER
@@ -407,8 +398,3 @@ class Fold:
     def n_open(self) -> int:
         """Events held in memory: in flight, or settled behind one that is."""
         return len(self._opens)
-
-    @property
-    def bus_time(self) -> int:
-        """The newest frame's, microseconds."""
-        return self._bus_time

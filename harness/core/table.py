@@ -14,18 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.types import Column, PairTable
-from harness.core.events import ANSWERED, Answer, Event, Outcome
+from harness.core.events import ANSWERED, Answer, Entry, Event, Outcome
 from harness.core.policies import Codes, Floats, decide, recorded_words, truth_class
 from harness.core.rollout import MISSING_REASONS, Rollout
 from harness.core.routing import KEY_BYTES
 
 NO_WORD = 0xFFFF
 MOST_WORDS = 60_000
+MOST_SETS = 4_096  # of words, remembered at a time
 TOO_MANY = "(too many)"
 ANSWERED_CODE, NOT_ASKED = 255, 254
 NO_TRUTH, NUMBER, BOOLEAN = 0, 1, 2
 _NAN, _ENDLESS = float("nan"), float("inf")
 _MOST = 3.4e38  # what four bytes hold
+_MOST_UNIT, _MOST_TIME = (1 << 64) - 1, 1 << 62
 _TYPES = {"number": float, "label": str, "scores": tuple}
 
 
@@ -45,6 +47,7 @@ class Dictionary:
     def __init__(self, words: Iterable[str] = ()) -> None:
         self.words = list(words)
         self._codes = {word: code for code, word in enumerate(self.words)}
+        self._sets: dict[tuple[tuple[str, ...], tuple[str | None, ...]], tuple[int, ...]] = {}
 
     def code(self, word: str | None) -> int:
         """The code of a word, given out when it is new."""
@@ -56,6 +59,16 @@ class Dictionary:
                 return self.code(TOO_MANY)
             found = self._codes[word] = len(self.words)
             self.words.append(word)
+        return found
+
+    def of(self, segments: tuple[str, ...], decisions: tuple[str | None, ...]) -> tuple[int, ...]:
+        """The codes of an event's words; most events have the same few sets of them."""
+        found = self._sets.get((segments, decisions))
+        if found is None:
+            found = tuple(map(self.code, (*segments, *decisions)))
+            if len(self._sets) >= MOST_SETS:
+                self._sets.clear()
+            self._sets[segments, decisions] = found
         return found
 
 
@@ -89,11 +102,15 @@ class RowLayout:
         self._lanes = rollout.lanes
         self._all_numbers = all(output.type == "number" for output in rollout.outputs.values())
         self._types = [(_TYPES[output.type], len(output.labels)) for output in rollout.outputs.values()]
+        self._n_words = len(rollout.event_segments), len(self.recorded)
+        self._floats = [float] * len(self._types)
         self._no_label = self.pack_label(None)
         self._reasons = {ANSWERED: ANSWERED_CODE, **{reason: code for code, reason in enumerate(MISSING_REASONS)}}
 
     def fits(self, outputs: Sequence[object]) -> bool:
         """Whether these are values of the rollout's outputs, each of its type, that a row can hold."""
+        if self._all_numbers:
+            return [type(value) for value in outputs] == self._floats
         if len(outputs) != len(self._types):
             return False
         for value, (kind, n_labels) in zip(outputs, self._types, strict=True):
@@ -103,15 +120,30 @@ class RowLayout:
                 return False
         return True
 
+    def takes(self, entries: Iterable[Entry]) -> bool:
+        """Whether rows can hold these entries: as many words and truths as the rollout has, and numbers of their size."""
+        n_segments, n_decisions = self._n_words
+        for entry in entries:
+            if isinstance(entry, Event):
+                if len(entry.segments) != n_segments or len(entry.decisions) != n_decisions:
+                    return False
+                if not (0 <= entry.unit <= _MOST_UNIT and -_MOST_TIME < entry.arrived < _MOST_TIME):
+                    return False
+            elif isinstance(entry, Outcome):
+                if len(entry.truths) != len(self.rollout.truths):
+                    return False
+                if not (0 <= entry.time < _MOST_TIME and 0 <= entry.number <= _MOST_UNIT):
+                    return False
+        return True
+
     def pack(self, event: Event, answers: Mapping[str, Answer], outcome: Outcome | None, words: Dictionary) -> bytes:
         """The row of a settled event; a lane without an answer was not asked."""
-        values: list[object] = [event.key, event.arrived, event.unit]
-        values += map(words.code, event.segments)
-        values += map(words.code, event.decisions)
+        values: list[object] = [event.key, event.arrived, event.unit, *words.of(event.segments, event.decisions)]
         for lane in self._lanes:
             answer = answers.get(lane)
             if self._all_numbers and answer is not None and answer.status == ANSWERED:
-                values += (ANSWERED_CODE, _latency(answer.latency_ms), *answer.outputs)
+                latency = answer.latency_ms
+                values += (ANSWERED_CODE, _NAN if latency is None else _latency(latency), *answer.outputs)
             else:
                 values += self._answer(answer, words)
         return self._facts.pack(*values) + (self._no_label if outcome is None else self.pack_label(outcome))

@@ -61,7 +61,10 @@ class Bus(Protocol):
         """
 
     def append(self, partition: Partition, values: Sequence[bytes]) -> None:
-        """Appends in order; durable on return. Raises BusUnavailable (retriable) or StoreFull."""
+        """Appends in order; durable on return.
+
+        Raises BusUnavailable (retriable), StoreFull, or TooLarge when a value is larger than the topic takes.
+        """
 
     def reader(self, after: Mapping[Partition, int]) -> Reader:
         """A reader of these partitions, each after its position."""

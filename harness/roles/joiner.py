@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
+import structlog
+
 from harness.core.errors import HeadMoved, Overrun, RecordError, StoreFull, Unavailable
 from harness.core.events import Answer, AnswerFrame, Frame
 from harness.core.pairing import NEVER, NO_ANSWER, Fold
@@ -17,11 +19,14 @@ from harness.ports.pairlog import PairLog
 from harness.roles.lane import lane_group
 from harness.roles.topology import Topology
 
+_log = structlog.get_logger()
 T = TypeVar("T")
 Mirrored = list[tuple[int, Frame | None]]
 Answered = list[tuple[int, AnswerFrame | None]]
 READ_FRAMES = 32
 DUE_LIMIT = 256
+MOST_WAITING = 200_000  # early outcomes of a shard, some 30 MB
+LAST = 1 << 62  # later than any time
 MIRROR_WAIT_S = 1.0
 TRIM_EVERY = 5_000_000  # microseconds
 
@@ -30,16 +35,18 @@ class Joiner:
     """The joins of one shard of one rollout."""
 
     def __init__(
-        self, rollout: Rollout, topology: Topology, shard: int, *, bus: Bus, pair_log: PairLog, codec: Codec, clock: Clock
-    ) -> None:
+        self, rollout: Rollout, topology: Topology, shard: int, *, bus: Bus, pair_log: PairLog, codec: Codec, clock: Clock,
+        most_waiting: int = MOST_WAITING,
+    ) -> None:  # fmt: skip
         self.rollout, self.topology, self.shard = rollout, topology, shard
         self._bus, self._pair_log, self._codec, self._clock = bus, pair_log, codec, clock
-        self._layout = RowLayout(rollout)
+        self._layout, self._version = RowLayout(rollout), rollout.version
         self._mirror, self._predictions = topology.mirror(shard), topology.predictions(shard)
         self._window = int(rollout.window_s * 1e6)
         self._matures = int(rollout.outcomes.matures_s * 1e6) if rollout.outcomes else 0
         self._mirror_reader = bus.reader({self._mirror: BEFORE_ALL})
         self._answer_reader = bus.reader({self._predictions: BEFORE_ALL})
+        self._most_waiting = most_waiting
         self._trimmed = clock.now()
         self._load()
         self._done = self._fold.head.mirror, self._fold.head.predictions
@@ -118,11 +125,29 @@ class Joiner:
         """The mirror frames read ahead, up to a position (None: all of them)."""
         n = len(self._ahead) if upto is None else sum(record.position <= upto for record in self._ahead)
         taken, self._ahead = self._ahead[:n], self._ahead[n:]
-        return [(record.position, _decoded(self._codec.decode_frame, record)) for record in taken]
+        return [(record.position, self._ours(_decoded(self._codec.decode_frame, record), record.position)) for record in taken]
+
+    def _ours(self, frame: Frame | None, position: int) -> Frame | None:
+        """The frame, if it is one of this config; any other would be folded as what it is not. The loss is counted and said."""
+        found = "no frame of this release"
+        if frame is not None:
+            if frame.config == self._version and self._layout.takes(frame.entries):
+                return frame
+            another = frame.config != self._version
+            found = f"a frame of config {frame.config[:16]!r}, not {self._version!r}" if another else "entries of another shape"
+        _log.warning(
+            "mirror.foreign", topic=self._mirror.topic, partition=self._mirror.number, position=position, found=found,
+            now="left out and counted as an overrun: the verdict holds; something else writes to this topic",
+        )  # fmt: skip
+        return None
 
     def _due(self) -> Sequence[bytes]:
-        """Early outcomes that waited for their event as long as a label takes to mature, by the time of every source."""
+        """Early outcomes to give up: those that waited for their event as long as a label takes to mature, by the time of every source;
+        and the oldest where more wait than a shard keeps, because an event need never come, nor any event at all."""
         head = self._fold.head
+        too_many = head.counts.waiting - self._most_waiting
+        if too_many > 0:
+            return self._pair_log.due(LAST, max(too_many, DUE_LIMIT))
         return self._pair_log.due(head.watermark - self._matures, DUE_LIMIT) if head.watermark > NEVER and head.counts.waiting else ()
 
     def _commit(self, frames: Mirrored, answers: Answered, due: Sequence[bytes]) -> None:

@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple
 
+import structlog
+
 from harness.core.errors import Overrun, RecordError
 from harness.core.events import ANSWERED, Answer, AnswerFrame, Event
-from harness.core.outputs import outputs_reader
+from harness.core.outputs import bad_output, outputs_reader
 from harness.core.rollout import Rollout
 from harness.core.routing import replicated
 from harness.ports.bus import BEFORE_ALL, Bus, Partition, Record
@@ -21,6 +23,8 @@ from harness.ports.model import Call, ModelPort, Reply
 from harness.roles.topology import Topology
 
 READ_FRAMES, MOST_FRAMES = 16, 64  # in one read: fewest allowed, and most for a lane of many calls at once
+MOST_CAUSES = 32
+_log = structlog.get_logger()
 SHED = Reply(status="shed")
 
 _Said = tuple[Answer, str | None]  # an answer, and the model's version
@@ -42,6 +46,7 @@ class Lane:
         self.lane, self.rollout, self.topology = lane, rollout, topology
         self._spec = rollout.models[lane]
         self._bus, self._codec, self._clock, self._model = bus, codec, clock, model
+        self._said: set[str] = set()
         self._outputs = outputs_reader(rollout.outputs, lane)
         self._group = lane_group(rollout.name, lane)
         self._shard_of: dict[Partition, int] = {}
@@ -82,6 +87,8 @@ class Lane:
         try:
             frame = self._codec.decode_frame(record.value)
         except RecordError:  # none of ours; the joiner counts it
+            return []
+        if frame.config != self.rollout.version:  # the joiner counts this one too
             return []
         events = [entry for entry in frame.entries if isinstance(entry, Event)]
         if self._spec.of is not None:
@@ -125,7 +132,15 @@ class Lane:
         if reply.status != ANSWERED:
             return Answer(event.key, reply.status, (), reply.latency_ms)
         outputs = self._outputs(reply.answer)
+        if outputs is None:
+            self._say(bad_output(self.rollout.outputs, self.lane, reply.answer))
         return Answer(event.key, "bad_output" if outputs is None else ANSWERED, outputs or (), reply.latency_ms)
+
+    def _say(self, cause: str) -> None:
+        """A log line for each distinct reason why an answer was a bad output: a count alone mends no model."""
+        if cause not in self._said and len(self._said) < MOST_CAUSES:
+            self._said.add(cause)
+            _log.warning("answer.bad_output", lane=self.lane, cause=cause, now="counted as bad_output; each cause is said once")
 
     def close(self) -> None:
         """Lets go of the connections and stops the model."""

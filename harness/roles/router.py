@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from harness.core.errors import Overrun, RecordError
+import structlog
+
+from harness.core.errors import Overrun, RecordError, TooLarge
 from harness.core.events import Entry, Event, Frame, Invalid, InvalidOutcome, Outcome, stamped
 from harness.core.reading import Reader, watermark
 from harness.core.rollout import Rollout
@@ -16,6 +18,7 @@ from harness.ports.codec import Codec
 from harness.ports.intake import Intake, Taken
 from harness.roles.topology import Topology
 
+_log = structlog.get_logger()
 FRAME_ENTRIES = 256
 FRAME_BYTES = 512 * 1024
 READ_LIMIT = 1_024
@@ -56,7 +59,7 @@ class Router:
         self._bus, self._intake, self._codec, self._clock = bus, intake, codec, clock
         hasher = Hasher(rollout.name, secret)
         self._read, self._hasher, self._trust_stated = Reader(rollout, hasher), hasher, trust_stated
-        self._version = rollout.sha256[:16]
+        self._version = rollout.version
         self._source_of = {partition: source for source, partition in topology.sources.items()}
         self._taken: dict[str, Taken] = {}
         self._heard: dict[str, int] = {}  # source held -> when it last had a record, or came to this router
@@ -114,9 +117,42 @@ class Router:
                 shards[shard_of(key, n_shards)].append(entry)
         for shard, entries in enumerate(shards):
             frames = self._frames(source, entries, sent=now, upto=read.arrived)
-            self._bus.append(self.topology.mirror(shard), [self._codec.encode_frame(frame) for frame in frames])
+            self._append(shard, frames)
         self._save(source, read.taken(), before)
         self._heard[source] = self._told[source] = now
+
+    def _append(self, shard: int, frames: Sequence[Frame]) -> None:
+        """Writes frames to the mirror. An event that its topic does not take is invalid: one of them must not stop all others."""
+        mirror = self.topology.mirror(shard)
+        try:
+            self._bus.append(mirror, [self._codec.encode_frame(frame) for frame in frames])
+            return
+        except TooLarge:
+            if len(frames) == 1 and len(frames[0].entries) == 0:
+                raise
+        for frame in frames:  # what is there already is known by its position, and ignored
+            self._append_each(shard, frame)
+
+    def _append_each(self, shard: int, frame: Frame) -> None:
+        mirror, entries = self.topology.mirror(shard), frame.entries
+        try:
+            self._bus.append(mirror, [self._codec.encode_frame(frame)])
+        except TooLarge:
+            if len(entries) > 1:
+                for n, entry in enumerate(entries):
+                    upto = frame.upto if n == len(entries) - 1 else _arrived(entries[: n + 1])
+                    self._append_each(shard, replace(frame, entries=(entry,), upto=upto))
+                return
+            (entry,) = entries
+            if not isinstance(entry, Event):
+                raise
+            size = len(entry.payload)
+            found = Invalid(position=entry.position, reason=f"{size} bytes, more than the mirror takes")
+            self._bus.append(mirror, [self._codec.encode_frame(replace(frame, entries=(found,)))])
+            _log.warning(
+                "event.too_large", topic=mirror.topic, bytes=size, position=entry.position,
+                now="counted as invalid; raise max.message.bytes of that topic for events of this size",
+            )  # fmt: skip
 
     def _save(self, source: str, taken: Taken, before: Taken) -> None:
         self._intake.save(source, taken, after=before)

@@ -50,7 +50,7 @@ class Address:
     def doubts(self) -> str:
         """What else may be wrong when nobody answers: over TLS a broker that refuses is told from one that is away by nothing."""
         doubts = ["a certificate that ca_file does not vouch for, or for another name"] if self.tls else []
-        doubts += ["a wrong user or password"] if self.mechanism else []
+        doubts += ["a wrong user or password (SHADOW_KAFKA_USERNAME, SHADOW_KAFKA_PASSWORD; sasl_mechanism)"] if self.mechanism else []
         return f"; that may also be {' or '.join(doubts)}" if doubts else ""
 
 

@@ -12,7 +12,7 @@ from kafka import errors
 from kafka.net.compat import KafkaNetClient
 
 from harness.adapters.kafka.address import Address
-from harness.core.errors import BusUnavailable, Overrun, ShadowError, UsageError
+from harness.core.errors import BusUnavailable, Overrun, ShadowError, TooLarge, UsageError
 
 REQUEST_MS = 8_000  # one request and its answer
 BOOTSTRAP_MS = 8_000
@@ -94,7 +94,7 @@ def _ours(address: Address, error: errors.KafkaError) -> ShadowError:
     if isinstance(error, _REFUSED) or "AuthorizationFailed" in str(error):  # a producer wraps what it met first
         return UsageError(f"{where}: this user may not do that ({name}); docs/kafka.md lists the rights that each role needs")
     if isinstance(error, _TOO_LARGE):
-        return UsageError(f"{where}: a record is larger than its topic takes; raise the topic's max.message.bytes")
+        return TooLarge(f"{where}: a record is larger than its topic takes; raise the topic's max.message.bytes")
     if isinstance(error, errors.InvalidTopicError):
         return UsageError(f"{where}: Kafka takes no topic of this name; letters, digits, `.`, `_` and `-` are allowed")
     if isinstance(error, errors.UnsupportedVersionError | errors.UnrecognizedBrokerVersion):

@@ -1,4 +1,6 @@
-"""The analyst's state in Redis, two hashes: `shadow:{rollout}:ledger` (version, folded), `shadow:{rollout}:verdict` (verdict, looked, version)."""
+"""The analyst's state in Redis, two hashes: `shadow:{rollout}:ledger` (version, folded), `shadow:{rollout}:verdict` (version, verdict,
+looked).
+"""
 
 from __future__ import annotations
 

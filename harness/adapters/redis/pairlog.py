@@ -157,7 +157,8 @@ class RedisPairLog:
     def _changes(self, effects: Effects, resolved: int, rows: _Rows) -> Iterator[bytes | str | int]:
         """The new ids for apply.lua, then its last arguments, in its order. resolved: ordinals below it had rows before."""
         encode = self._codec.encode_open
-        yield b"".join([id + _packed(refs) for id, refs in effects.ids.items() if len(refs) == 1])
+        new = (id + refs[0][0] + refs[0][1].to_bytes(_ORDINAL_BYTES, "big") for id, refs in effects.ids.items() if len(refs) == 1)
+        yield b"".join(new)
         yield from _flat(2, [x for id, refs in effects.ids.items() if len(refs) > 1 for x in (id, _packed(refs))])
         yield from _flat(2, [x for ordinal, opened in effects.open.items() for x in (ordinal, encode(opened))])
         yield from _flat(2, [x for ordinal, opened in effects.settled.items() for x in (ordinal, encode(opened))])

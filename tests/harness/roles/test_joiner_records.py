@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from harness.core.events import Answer, AnswerFrame
+from harness.core.events import Answer, AnswerFrame, Event, Frame, Outcome
+from harness.roles.joiner import Joiner
 
 SECOND, HOUR = 1_000_000, 3_600_000_000
 START = 1_767_571_200_000_000
@@ -123,3 +124,69 @@ def test_no_long_text_of_a_segment_is_kept(crew: Callable[..., Any]):
     one.send("events", [one.event("e", 0, data={"old": 20.0, "new": 20.0, "region": "x" * 257}), one.event("f", 1)])
     one.settle()
     assert list(one.logs[0].words()) == ["other", "SE"]
+
+
+@pytest.mark.parametrize("changes", [
+    {"config": "f" * 16}, {"segments": ("SE", "female")}, {"segments": ()}, {"decisions": ("block",)}, {"arrived": 1 << 62},
+])  # fmt: skip
+def test_a_frame_of_another_config_is_left_out_counted_and_said(changes: dict[str, Any], crew: Callable[..., Any], capsys: Any):
+    """Folded as what it is not it would change numbers without a word, or stop the shard at every start; it does neither, and holds."""
+    one = crew(shards=1)
+    event = Event(position=1, key=bytes(14), unit=7, id="x", arrived=START, segments=("SE",), decisions=(), payload=one.event("x", 0))
+    written = {key: value for key, value in changes.items() if key != "config"}
+    config = changes.get("config", one.rollout.version)
+    frame = Frame(config=config, source="events/0", sent=START, upto=START, entries=(event._replace(**written),))
+    one.bus.append(one.topology.mirror(0), [one.codec.encode_frame(frame)])
+    one.send("events", [one.event("e", 0)])
+    one.settle()
+    found = one.verdict()
+    assert (found["counts"]["paired"], found["counts"]["mirrored"]) == (1, 1)
+    assert any("overrun" in reason for reason in found["reasons"])
+    said_so = capsys.readouterr()
+    assert "mirror.foreign" in said_so.out + said_so.err
+
+
+def test_no_lane_asks_its_model_about_events_of_another_config(crew: Callable[..., Any]):
+    """They are somebody else's events, and what is read of them would be noise."""
+    one = crew(shards=1)
+    event = Event(position=1, key=bytes(14), unit=7, id="x", arrived=START, segments=("SE",), decisions=(), payload=one.event("x", 0))
+    frame = Frame(config="f" * 16, source="events/0", sent=START, upto=START, entries=(event,))
+    one.bus.append(one.topology.mirror(0), [one.codec.encode_frame(frame)])
+    one.settle()
+    assert [model.calls for model in one.models.values()] == [[], []]
+
+
+@pytest.mark.parametrize("truths", [(), (1.0, 2.0)])
+def test_an_outcome_of_another_shape_stops_no_shard(truths: tuple[float, ...], crew: Callable[..., Any]):
+    """A label that fits no row would be an error each time the joiner comes back to it."""
+    one = crew(shards=1)
+    one.send("events", [one.event("e", 0)])
+    one.settle()
+    key = next(entry.key for frame in one.frames() for entry in frame.entries)
+    label = Outcome(position=1, key=key[:10], time=START, number=0, truths=truths)
+    frame = Frame(config=one.rollout.version, source="outcomes/0", sent=START, upto=0, entries=(label,))
+    one.bus.append(one.topology.mirror(0), [one.codec.encode_frame(frame)])
+    one.send("outcomes", [one.label("e", HOUR, 17.0)])
+    one.settle()
+    assert one.verdict()["outcomes"]["joined"] == 1
+
+
+def test_of_labels_whose_events_never_come_a_shard_keeps_so_many_and_no_more(crew: Callable[..., Any]):
+    """An outcomes topic that others use too must not fill the store, also before the first event tells the time: the oldest go."""
+    one = crew(shards=1)
+    one.silent = {"joiner:0"}
+    one.send("outcomes", [one.label(f"never {n}", n * SECOND, 17.0) for n in range(600)])
+    one.settle()
+    joiner = Joiner(
+        one.rollout, one.topology, 0, bus=one.bus, pair_log=one.logs[0], codec=one.codec, clock=one.clock, most_waiting=100
+    )  # fmt: skip
+    while joiner.step():
+        pass
+    outcomes = one.verdict()["outcomes"]
+    assert outcomes["waiting"] <= 100 and outcomes["waiting"] + outcomes["orphaned"] == 600
+    waiting = one.logs[0].due(1 << 62, 600)
+    assert len(waiting) == outcomes["waiting"]
+    one.send("events", [one.event("never 599", 0)])
+    one.silent = set()
+    one.settle()
+    assert one.verdict()["outcomes"]["joined"] == 1

@@ -90,3 +90,18 @@ def test_the_replica_is_asked_about_its_share_of_events_and_nobody_waits_for_the
     verdict = one.verdict()
     assert verdict["lanes"]["replica"] == {"answered": in_flight}
     assert verdict["counts"]["paired"] == 500
+
+
+def test_why_an_output_is_bad_is_said_once_a_cause_and_never_with_its_value(crew: Callable[..., Any], capsys: Any):
+    """A count of bad outputs does not tell a wrong pointer from a model that says years in words."""
+    one = crew(shards=1)
+    said = [131, 1e9, [5.5], None, "timeout", {"secret": 1}, 20.0, 20.0, 140]
+    one.send("events", [one.event(f"e{n}", n, new=value) for n, value in enumerate(said)])
+    one.settle()
+    lines = [line for line in "".join(capsys.readouterr()).splitlines() if "answer.bad_output" in line]
+    assert one.verdict()["lanes"]["challenger"] == {"answered": 2, "bad_output": 6, "timeout": 1}
+    causes = ["got another number", "got a list of 1", "got null", "got an object"]
+    assert len(lines) == len(causes)
+    for line, cause in zip(lines, causes, strict=True):
+        assert cause in line and "age at /age: expected a number from 0 to 120" in line and "challenger" in line
+    assert not any(word in line for line in lines for word in ("131", "140", "secret", "5.5"))

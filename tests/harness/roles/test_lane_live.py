@@ -71,7 +71,7 @@ class Live:
             events = tuple(event(n + k) for k in range(size))
             n += size
             now = self.clock.now()
-            values.append(CODEC.encode_frame(Frame(config="0", source="events/0", sent=now, upto=now, entries=events)))
+            values.append(CODEC.encode_frame(Frame(config=self.rollout.version, source="events/0", sent=now, upto=now, entries=events)))
         self.bus.append(self.topology.mirror(0), values)
 
     def answered(self) -> list[AnswerFrame]:

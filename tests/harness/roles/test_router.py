@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from harness.core.errors import HeadMoved
+from harness.core.errors import HeadMoved, TooLarge
 from harness.core.events import Event, Invalid
+from harness.roles.router import Router
 
 SECOND, HOUR = 1_000_000, 3_600_000_000
 START = 1_767_571_200_000_000
@@ -210,3 +211,35 @@ def test_records_that_were_trimmed_before_they_were_read_hold_the_verdict(crew: 
     assert verdict["counts"]["read"] == 3
     assert verdict["verdict"] == "hold"
     assert "overrun" in verdict["reasons"][0]
+
+
+class Narrow:
+    """The mirror of a cluster that takes no record above a size."""
+
+    def __init__(self, bus: Any, most: int) -> None:
+        self._bus, self._most = bus, most
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bus, name)
+
+    def append(self, partition: Any, values: Any) -> None:
+        for value in values:  # those before a refused one are there, as on a real bus
+            if len(value) > self._most:
+                raise TooLarge("a record is larger than its topic takes")
+            self._bus.append(partition, [value])
+
+
+@pytest.mark.parametrize("most", [2_000, 20_000])
+def test_an_event_that_the_mirror_does_not_take_is_invalid_and_stops_nobody(most: int, crew: Callable[..., Any]):
+    """One producer with a huge payload must not stop the rollout, nor be lost without a count; its neighbours in the frame are paired."""
+    one = crew(shards=1)
+    router = Router(one.rollout, one.topology, bus=Narrow(one.bus, most), intake=one.intake, codec=one.codec, clock=one.clock)
+    records = [one.event(f"e{n}", n * SECOND) for n in range(40)]
+    records[7] = one.event("huge", 7 * SECOND, padding="x" * 30_000)
+    one.send("events", records)
+    while router.step():
+        pass
+    one.settle()
+    found = one.verdict()["counts"]
+    assert (found["read"], found["invalid"], found["paired"], found["duplicates"]) == (40, 1, 39, 0)
+    assert one.intake.load("events/0").position == one.bus.ends([one.topology.sources["events/0"]])[one.topology.sources["events/0"]]
