@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from harness import config
+from harness.adapters.models.recorded import check_recorded
 from harness.api import address
 from harness.cli import audit, demo, live, moving, people, printing, replaying, tables, tokens
 from harness.cli.stores import DATA
@@ -51,7 +52,9 @@ def shadow(
 @app.command()
 def validate(config_file: ConfigFile, json: Json = False) -> None:
     """Check a rollout config: every problem at once, by path. Opens no connection. Exit 0 or 2."""
-    printing.validated(config_file, config.load(config_file), as_json=json)
+    rollout = config.load(config_file)
+    check_recorded(rollout)
+    printing.validated(config_file, rollout, as_json=json)
 
 
 @app.command()

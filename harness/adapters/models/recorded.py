@@ -18,6 +18,7 @@ import msgspec
 from harness.core.errors import UsageError
 from harness.core.events import ANSWERED
 from harness.core.outputs import MISSING, finite, pointer, tokens_of
+from harness.core.rollout import Rollout
 from harness.ports.model import Call, Reply
 
 NO_ANSWER = Reply(status="no_answer")
@@ -57,6 +58,19 @@ def _content(path: Path) -> bytes:
         except (OSError, EOFError, zlib.error) as error:
             raise UsageError(f"{path}: recorded predictions cannot be unpacked: {error}") from error
     return content.removeprefix(b"\xef\xbb\xbf")
+
+
+def check_recorded(rollout: Rollout) -> None:
+    """Raises UsageError naming every `recorded:` file of a rollout that is not there: found before anything is started."""
+    absent = [
+        f"models.{lane}.uri: {path}: recorded predictions not found; relative paths start at {rollout.folder.resolve()}"
+        for lane, model in rollout.models.items()
+        if model.uri.startswith("recorded:") and not model.uri.startswith("recorded:event:")
+        for path in (rollout.folder / model.uri.removeprefix("recorded:"),)
+        if not path.is_file()
+    ]
+    if absent:
+        raise UsageError("\n".join(absent))
 
 
 class RecordedFile:

@@ -239,3 +239,17 @@ def test_a_command_that_is_none_is_wrong_use(shadow: Shadow):
     done = shadow("promote")
     assert (done.code, done.out) == (2, "")
     assert "promote" in done.err
+
+
+def test_recorded_answers_that_are_not_there_are_named_by_validate(shadow: Shadow, configs: Path, tmp_path: Path):
+    """All of them at once, and before a pipeline is set up that would find out event by event."""
+    document = yaml.safe_load((configs / "recorded-replay.yaml").read_text())
+    document["models"] |= {"incumbent": {"uri": "recorded:old.jsonl"}, "challenger": {"uri": "recorded:new.jsonl"}}
+    (tmp_path / "rollout.yaml").write_text(yaml.safe_dump(document))
+    done = shadow("validate", tmp_path / "rollout.yaml")
+    assert (done.code, done.out) == (2, "")
+    for name in ("models.incumbent.uri", "old.jsonl", "models.challenger.uri", "new.jsonl", "not found"):
+        assert name in done.err
+    for name in ("old.jsonl", "new.jsonl"):
+        (tmp_path / name).write_text("")
+    assert shadow("validate", tmp_path / "rollout.yaml").code == 0
