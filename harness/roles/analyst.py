@@ -242,9 +242,9 @@ class Analyst:
                     start = prefix.read_to[shard] = stop
 
     def _pass_expired(self, prefix: Prefix, shard: int, resolved: int) -> None:
-        """A stage that begins late goes on behind the rows that have expired: they are of stages before, or it says so."""
+        """Who has read nothing of a stage goes on behind the rows that have expired: they are of stages before, or the verdict says so."""
         start = prefix.read_to.get(shard, 0)
-        if prefix.floor < 0 or start >= resolved or start != prefix.start.get(shard, 0):
+        if start >= resolved or start != prefix.start.get(shard, 0):
             return
         first = first_stored(self._pair_logs[shard], start, resolved)
         if first == start:

@@ -6,18 +6,24 @@ Prints a line for each, and of each that failed its seed, what was wrong and the
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib.util
+import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 HERE = Path(__file__).parent
+PR_SET_CHILD_SUBREAPER = 36
+QUIET_LOOKS = 3
 
 
 def load(name: str) -> ModuleType:
@@ -67,6 +73,38 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
+def descendants(pid: int) -> list[int]:
+    """The processes that a process started, and theirs."""
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, path.read_text().split()):
+                found += [child, *descendants(child)]
+    return found
+
+
+def leave_nothing_behind(folder: Path) -> None:
+    """On SIGTERM: ends every process of the running schedules, whoever started it, and then this one. Threads cannot be stopped, and
+    would start more."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # what loses its parent stays ours
+
+    def end(*_: object) -> None:
+        quiet = 0
+        while quiet < QUIET_LOOKS:
+            left = descendants(os.getpid())
+            quiet = 0 if left else quiet + 1
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+            time.sleep(0.05)
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, end)
+
+
 def main() -> int:
     """Runs the schedules; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -77,6 +115,7 @@ def main() -> int:
     first = int(time.time()) if options.seed is None else options.seed
     failed: list[int] = []
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    leave_nothing_behind(folder)
     bench = Bench(folder)
     try:
         with ThreadPoolExecutor(options.jobs) as pool:

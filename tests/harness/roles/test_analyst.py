@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.core.errors import HeadMoved
+from harness.testing.doubles import MemoryLedger
 
 SECOND, HOUR = 1_000_000, 3_600_000_000
 START = 1_767_571_200_000_000
@@ -220,3 +221,22 @@ def test_a_verdict_is_as_old_as_what_was_read_for_it(crew: Callable[..., Any]):
     one.intake.load = slow
     analyst.publish()
     assert one.ledger.published().looked == START
+
+
+def test_a_fresh_fold_after_pairs_have_expired_holds_and_says_why(crew: Callable[..., Any]):
+    """Statistics that are lost when the first pairs are gone cannot be had again: a verdict on the rest must not pass for one on all,
+    and an analyst that tried for ever would leave people with one that is only old."""
+    one = crew(shards=1)
+    one.clock.move_to(START + 100 * HOUR)
+    one.send("events", [*(one.event(f"e{n}", n * HOUR // 4) for n in range(20)), one.mark(40 * HOUR)])
+    one.settle()
+    one.ledger, one.silent = MemoryLedger(), {"analyst"}
+    one.logs[0].expire(6)
+    analyst = one.make("analyst")
+    for _ in range(3):
+        one.clock.move_to(one.clock.now() + 2 * SECOND)
+        analyst.step()
+    found = analyst.publish()
+    assert found["verdict"] == "hold"
+    assert any("expired before they were folded" in reason for reason in found["reasons"])
+    assert found["flips"]["adult"]["pairs"] > 0
