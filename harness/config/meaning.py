@@ -28,6 +28,7 @@ from harness.core.rollout import Detect, Harm, Keep, Model, Outcomes, Output, Re
 AnyReader = FieldReader | MedianReader | ExpectationReader | TailReader
 S = TypeVar("S")
 D = TypeVar("D")
+IN_PROCESSES = ("python:", "onnx:")  # models that run in processes of the lane's own
 SCHEMES = ("python:", "recorded:", "oip+http://", "oip+https://", "http://", "https://", "onnx:", "mlflow:models:/")
 _DEFAULT_STAGES = (Stage(kind="shadow"), Stage(kind="promote", bake_s=7 * 86_400.0))
 _COLUMNS = frozenset({"missing", "latency_ms", "segment", "truth"})
@@ -104,6 +105,10 @@ def models(parts: Parts, problems: Problems) -> dict[str, Model]:
         if window and words.timeout and words.timeout > window.window:
             got, longest = durations.written(words.timeout), durations.written(window.window)
             problems.add(("models", lane, "timeout"), f"got {got}, must not be longer than pairing.window ({longest})")
+        if words.memory is not None and not words.uri.startswith(IN_PROCESSES):
+            problems.add(
+                ("models", lane, "memory"), f"is for models of {' and '.join(IN_PROCESSES)}; another one is not run on this machine"
+            )
         found[lane] = _model(lane, words)
     if parts.models.replica:
         found["replica"] = _model("replica", parts.models.incumbent, percent=parts.models.replica.percent)
@@ -117,6 +122,7 @@ def _model(lane: str, words: ModelWords, percent: float = 100.0) -> Model:
         timeout_s=words.timeout or 1.0,
         concurrency=words.concurrency,
         batch=words.batch,
+        memory=words.memory,
         of="incumbent" if lane == "replica" else None,
         percent=percent,
     )

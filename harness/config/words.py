@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from harness.config import durations
+from harness.config import durations, sizes
 
 
 def _refuse(message: str) -> PydanticCustomError:
@@ -35,6 +35,16 @@ def _seconds(value: object) -> float:
         return durations.seconds(value)
     except ValueError as error:
         raise _refuse(str(error)) from None
+
+
+def _bytes(value: object) -> int:
+    try:
+        size = sizes.in_bytes(value)
+    except ValueError as error:
+        raise _refuse(str(error)) from None
+    if size < LEAST_MEMORY:
+        raise _refuse(f"got {value}, must be at least {sizes.written(LEAST_MEMORY)}")
+    return size
 
 
 def _above_zero(value: float) -> float:
@@ -72,6 +82,7 @@ ANSWER_POINTER = r"^(/([^/~]|~[01])*)*$"
 PLACE = r"^([a-z][a-z0-9]{0,99}|(/([^/~]|~[01])*)+)$"
 ROLLOUT = r"^[a-z0-9][a-z0-9._-]{0,99}$"
 TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
+LEAST_MEMORY = 32 << 20  # bytes; a bare interpreter needs half of it
 
 
 _NAME_IS = "a name of letters, digits, - and _, not starting with a digit"
@@ -103,6 +114,7 @@ Duration = Annotated[
     float, BeforeValidator(_seconds), WithJsonSchema({"type": "string", "pattern": durations.PATTERN, "examples": ["30s", "14d"]})
 ]
 LongerThanZero = Annotated[Duration, AfterValidator(_above_zero)]
+Size = Annotated[int, BeforeValidator(_bytes), WithJsonSchema({"type": "string", "pattern": sizes.PATTERN, "examples": ["512MiB", "2GiB"]})]
 Word = Annotated[str, BeforeValidator(_word), Field(min_length=1), WithJsonSchema({"type": ["string", "boolean"], "minLength": 1})]
 ValueWord = Annotated[
     str, BeforeValidator(_value_word), Field(min_length=1), WithJsonSchema({"type": ["string", "boolean", "integer"], "minLength": 1})
@@ -205,6 +217,7 @@ class ModelWords(Words):
     batch: Annotated[int, Field(ge=1, le=65_536)] | None = Field(
         None, description="most events in one call; without it 1 for servers, 64 for what runs on this machine"
     )
+    memory: Size | None = Field(None, description="most memory of one process of a function or ONNX file (Linux)")
 
 
 class ReplicaWords(Words):

@@ -56,13 +56,17 @@ class Events:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A lane's model: how it is called. `batch` is what the config says, None when it says nothing: use `events_a_call`."""
+    """A lane's model: how it is called. `batch` is what the config says, None when it says nothing: use `events_a_call`.
+
+    memory: most bytes of one process of a model that runs in processes; None: no limit.
+    """
 
     lane: str
     uri: str
     timeout_s: float = 1.0
     concurrency: int = 1
     batch: int | None = None
+    memory: int | None = None
     of: str | None = None
     percent: float = 100.0
 

@@ -46,11 +46,11 @@ def _opened(model: Model, scheme: str, rest: str, folder: Path) -> ModelPort | N
         case "python":
             from harness.adapters.models.python import PythonModel
 
-            return _started(PythonModel(rest, folder, processes=model.concurrency))
+            return _started(PythonModel(rest, folder, processes=model.concurrency, memory=model.memory))
         case "onnx":
             from harness.adapters.models.onnx import onnx_model
 
-            return _started(onnx_model(rest, folder, processes=model.concurrency))
+            return _started(onnx_model(rest, folder, processes=model.concurrency, memory=model.memory))
         case "http" | "https":
             from harness.adapters.models.http import HttpModel
 

@@ -17,7 +17,7 @@ from harness.core.errors import UsageError
 _SESSION = "harness.adapters.models.onnx_session:batch_function"
 
 
-def onnx_model(rest: str, folder: Path, *, processes: int = 1) -> PythonModel:
+def onnx_model(rest: str, folder: Path, *, processes: int = 1, memory: int | None = None) -> PythonModel:
     """The model of `onnx:{rest}`, not started. Raises UsageError for an unknown option, a missing file or a missing onnxruntime."""
     uri = f"onnx:{rest}"
     name, _, query = rest.partition("?")
@@ -36,4 +36,4 @@ def onnx_model(rest: str, folder: Path, *, processes: int = 1) -> PythonModel:
     if find_spec("onnxruntime") is None:
         raise UsageError(f"{uri}: onnxruntime is not installed: pip install 'shadow-harness[onnx]'")
     argument = json.dumps({"file": str(path), "fields": fields, "threads": int(threads)})
-    return PythonModel(_SESSION, folder, processes=processes, argument=argument, uri=uri)
+    return PythonModel(_SESSION, folder, processes=processes, argument=argument, uri=uri, memory=memory)

@@ -231,16 +231,18 @@ class PythonModel:
     """A batch function in child processes. `call` may be used by as many threads as there are `processes`."""
 
     def __init__(
-        self, target: str, folder: Path, *, processes: int = 1, start_timeout_s: float = START_TIMEOUT_S, argument: str = "", uri: str = ""
-    ) -> None:
+        self, target: str, folder: Path, *, processes: int = 1, start_timeout_s: float = START_TIMEOUT_S, argument: str = "", uri: str = "",
+        memory: int | None = None,
+    ) -> None:  # fmt: skip
         """`target` is package.module:function. Raises UsageError if it is not of that form; nothing is started yet.
 
         With an `argument` the function is called with it once, in the child, and returns the batch function. `uri` is how messages
-        name the model, `python:target` without it.
+        name the model, `python:target` without it. memory: most bytes of one process, on Linux; a call that needs more is an `error`,
+        and the next one has a new process.
         """
         if not _TARGET.fullmatch(target):
             raise UsageError(f"python:{target}: expected python:package.module:function")
-        self._target, self._argument, self._folder = target, argument, folder
+        self._target, self._argument, self._folder, self._memory = target, argument, folder, memory or 0
         self._uri = uri or f"python:{target}"
         # A child dies with the thread that started it (Linux), and threads of a lane come and go: one thread starts them all.
         self._spawner = ThreadPoolExecutor(1, thread_name_prefix="python-model")
@@ -251,7 +253,8 @@ class PythonModel:
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         paths = list(dict.fromkeys((str(self._folder.resolve()), os.getcwd())))
-        command = [sys.executable, "-P", worker_script.__file__, self._target, self._argument, str(os.getpid()), *paths]
+        told = [self._target, self._argument, str(os.getpid()), str(self._memory)]
+        command = [sys.executable, "-P", worker_script.__file__, *told, *paths]
         return self._spawner.submit(
             lambda: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, bufsize=0)
         ).result()

@@ -5,6 +5,7 @@ data; its reply has the same number and is `{"kind": ...}`: `answers` (answers, 
 `count` (no list of the right length). The first frame has number 0: `ready` (version), or `failed` (message) if nothing could be loaded.
 
 What the function prints goes to stderr. It ends when its parent does. Out of memory, it ends at once: the parent starts a fresh one.
+With a limit that is when the function asks for more than the limit, however much the machine has left.
 When the machine is out of memory, Linux ends it before others.
 """
 
@@ -14,6 +15,7 @@ import ctypes
 import importlib
 import json
 import os
+import resource
 import signal
 import struct
 import sys
@@ -28,6 +30,7 @@ from typing import Any, BinaryIO
 HEADER = struct.Struct(">QQ")
 LARGEST_FRAME = 1 << 26  # bytes of one batch's answers
 OUT_OF_MEMORY = 77  # exit code
+_OUT_OF_MEMORY_LINE = b"level=warning event=model.out_of_memory\n"
 _PR_SET_PDEATHSIG = 1
 
 Function = Callable[[list[Any]], Any]
@@ -53,6 +56,13 @@ def _first_to_go() -> None:
     """Ask Linux to kill us, and none of the processes beside us, when the machine has no memory left."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def _limit(memory: int) -> None:
+    """Ask Linux to refuse us more bytes of data than these, the interpreter's own included. Raises OSError where nothing keeps to it."""
+    if os.uname().sysname != "Linux":
+        raise OSError("`memory` cannot be kept to on this system; only Linux limits it")
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
 
 
 def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
@@ -152,9 +162,15 @@ def _send(replies: BinaryIO, number: int, frame: bytes) -> None:
     replies.flush()
 
 
-def _serve(target: str, argument: str, requests: BinaryIO, replies: BinaryIO) -> None:
+def _serve(target: str, argument: str, memory: int, requests: BinaryIO, replies: BinaryIO) -> None:
     try:
+        if memory:
+            _limit(memory)
         function = _load(target, argument)
+    except MemoryError:
+        within = f" within `memory` ({memory >> 20} MiB)" if memory else ""
+        _send(replies, 0, _encoded({"kind": "failed", "message": f"there is no memory to load it{within}"}))
+        return
     except Exception as error:
         _send(replies, 0, _encoded({"kind": "failed", "message": f"{type(error).__name__}: {error}"}))
         return
@@ -166,17 +182,18 @@ def _serve(target: str, argument: str, requests: BinaryIO, replies: BinaryIO) ->
         _send(replies, number, _reply(function, requests.read(size), seen))
 
 
-def main(target: str, argument: str, parent: str, *paths: str) -> None:
-    """Serve `target` until the parent closes our stdin; with an `argument`, what `target(argument)` returns. `paths` come first when
-    modules are looked for.
+def main(target: str, argument: str, parent: str, memory: str, *paths: str) -> None:
+    """Serve `target` until the parent closes our stdin; with an `argument`, what `target(argument)` returns. memory: most bytes, 0 for no
+    limit. `paths` come first when modules are looked for.
     """
     _end_with(int(parent))
     _first_to_go()
     requests, replies = _private_pipes()
     sys.path[:0] = paths
     try:
-        _serve(target, argument, requests, replies)
+        _serve(target, argument, int(memory), requests, replies)
     except MemoryError:
+        os.write(2, _OUT_OF_MEMORY_LINE)
         os._exit(OUT_OF_MEMORY)
     except BrokenPipeError:
         os._exit(0)

@@ -157,6 +157,13 @@ def test_what_is_left_out_has_its_stated_default(put: Callable[..., Any]) -> Non
     assert rollout.keep.pairs_s == 60 * 86_400.0
 
 
+@pytest.mark.parametrize(("text", "n_bytes"), [("32MiB", 32 << 20), ("1536MiB", 3 << 29), ("2GiB", 2 << 30)])
+def test_a_models_memory_is_read_in_bytes(text: str, n_bytes: int, put: Callable[..., Any]) -> None:
+    """And without the key there is no limit."""
+    models = rollout_of(put("models.challenger.uri", "onnx:model.onnx", "models.challenger.memory", text)).models
+    assert (models["challenger"].memory, models["incumbent"].memory) == (n_bytes, None)
+
+
 def test_an_empty_list_of_gates_is_accepted(put: Callable[..., Any]) -> None:
     """It holds for ever: shadowing without a decision is a use."""
     assert rollout_of(put("gates", [])).gates == ()

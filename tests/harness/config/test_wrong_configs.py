@@ -60,6 +60,22 @@ WRONG: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {  # name: (changes, 
     "a timeout of 0": (("models.challenger.timeout", "0s"), {"models.challenger.timeout": "at least 1ms"}),
     "a timeout over the window": (("models.challenger.timeout", "31s"), {"models.challenger.timeout": "pairing.window (30s)"}),
     "half a thread": (("models.challenger.concurrency", 0.5), {"models.challenger.concurrency": "a whole number"}),
+    "memory without a unit": (
+        ("models.challenger.uri", "python:a:b", "models.challenger.memory", 512),
+        {"models.challenger.memory": "as in 512MiB or 512GiB"},
+    ),
+    "memory in another unit": (
+        ("models.challenger.uri", "python:a:b", "models.challenger.memory", "512MB"),
+        {"models.challenger.memory": "got '512MB', expected a size as in 512MiB"},
+    ),
+    "memory in which nothing runs": (
+        ("models.challenger.uri", "python:a:b", "models.challenger.memory", "31MiB"),
+        {"models.challenger.memory": "at least 32MiB"},
+    ),
+    "memory of a server": (
+        ("models.challenger.uri", "http://host/score", "models.challenger.memory", "2GiB"),
+        {"models.challenger.memory": "python: and onnx:"},
+    ),
     "a replica of the challenger": (("models.replica", {"of": "challenger", "percent": 5}), {"models.replica.of": "incumbent"}),
     # ------------------------------------------------------------------------------------------------- events and outcomes
     "no matures": (("outcomes.matures", ...), {"outcomes.matures": "is missing"}),
@@ -157,7 +173,8 @@ WRONG: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {  # name: (changes, 
     "a cost of an unknown harm": (("gates.2.metric", {"cost": {"let_inn": 1}}), {"gates.2.metric.cost.let_inn": "did you mean `let_in`"}),
     "a cost of nothing": (("gates.2.metric", {"cost": {"let_in": 0}}), {"gates.2.metric.cost.let_in": "must be > 0"}),
     "an action that is never taken": (
-        ("gates.2.metric", {"action": "over_18", "decision": "block"}), {"gates.2.metric.decision": "never says `block`"},
+        ("gates.2.metric", {"action": "over_18", "decision": "block"}),
+        {"gates.2.metric.decision": "never says `block`"},
     ),
     "the incumbent compared with itself": (
         ("gates.5", dict(name="new", within=0.1, metric={"action": "over_18", "decision": True, "lane": "incumbent"})),
@@ -168,7 +185,8 @@ WRONG: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {  # name: (changes, 
         {"gates.2.better_by_more_than": "not available for disagreement"},
     ),
     "noise without a copy": (
-        ("gates.2.metric", {"excess_disagreement": "over_18"}), {"gates.2.metric.excess_disagreement": "models.replica"},
+        ("gates.2.metric", {"excess_disagreement": "over_18"}),
+        {"gates.2.metric.excess_disagreement": "models.replica"},
     ),
     "a difference of quantiles": (
         ("gates.5", gate(metric={"difference": "p100", "output": "age"}, below=1)),
@@ -197,7 +215,8 @@ WRONG: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {  # name: (changes, 
         {"gates.5.plan.parameter": "needs one in [-0.5, 0.5]"},
     ),
     "more looks than anybody plans": (
-        ("gates.5", gate(method="group_sequential", plan={"maximum": 40_000, "looks": 51})), {"gates.5.plan.looks": "51"},
+        ("gates.5", gate(method="group_sequential", plan={"maximum": 40_000, "looks": 51})),
+        {"gates.5.plan.looks": "51"},
     ),
     "a plan of values that nobody lists": (
         ("gates.5", gate(each=["gender"], method="group_sequential", plan={"maximum": 40_000, "looks": 5})),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +24,13 @@ from harness.core.errors import UsageError
 from harness.core.rollout import Model
 from harness.ports.model import Call, Reply
 
+LIMIT = 256 << 20  # bytes; NumPy's threads reserve some of it without using it
+SHARED = 64 << 20  # what a process holds of files: libraries
 SOURCE = '''
 import ctypes, os, signal, subprocess, sys, threading, time
 import numpy as np
+
+eaten = []
 
 def double(batch):
     return [2 * x for x in batch]
@@ -53,6 +60,8 @@ def obey(batch):
         if x == "print":
             print("noise " * 1000, flush=True); os.write(1, b"raw noise"); sys.stdout.write("more"); input_left = sys.stdin.read()
             assert input_left == ""
+        if x == "eat":
+            while True: eaten.append(b"x" * (1 << 20))
         if x == "garbage":
             for fd in range(3, 64):
                 try: os.write(fd, b"garbage " * 100)
@@ -101,6 +110,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (package / "good.py").write_text(SOURCE)
     (package / "broken.py").write_text("raise RuntimeError('weights not found')")
     (package / "dying.py").write_text("import os; os._exit(9)")
+    (package / "fat.py").write_text("weights = bytearray(1 << 28)\ndef echo(batch): return batch")
     (package / "slow.py").write_text("import time; time.sleep(0.7)\ndef echo(batch): return batch")
     (package / "endless.py").write_text("import time; time.sleep(600)")
     return folder
@@ -131,6 +141,28 @@ def once(folder: Path, function: str, *data: Any, timeout_s: float = 20.0) -> li
         return list(model.call(calls(*data), timeout_s=timeout_s))
     finally:
         model.close()
+
+
+class Watched:
+    """The most memory of a model's child from now until it ends, in bytes."""
+
+    def __init__(self, model: PythonModel) -> None:
+        child = model._workers[0]._child
+        assert child is not None
+        self._status, self._most = Path(f"/proc/{child._process.pid}/status"), 0
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            while found := re.search(r"VmHWM:\s+(\d+) kB", self._status.read_text()):
+                self._most = int(found[1]) * 1024
+                time.sleep(0.001)
+
+    def stop(self) -> int:
+        """What it was."""
+        self._thread.join()
+        return self._most
 
 
 def gone(pid: int) -> bool:
@@ -186,6 +218,33 @@ def test_a_dying_or_babbling_child_is_an_error_and_the_next_call_is_answered(mod
 def test_a_machine_without_memory_ends_the_function_first(model: PythonModel) -> None:
     """When the kernel must kill somebody it takes the model, and none of the processes beside it: a death that costs a batch."""
     assert model.call(calls("oom"), timeout_s=5)[0].answer == "1000"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
+def test_a_function_that_eats_memory_costs_its_calls_and_the_lane_none(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A call that asks for more than `memory` is an error, in a process that never had more; the next one has a fresh process."""
+    model = PythonModel("models_here.good:obey", folder, memory=LIMIT).start()
+    try:
+        assert statuses(model, "a") == ["answered"]
+        largest = []
+        for _ in range(2):
+            watched = Watched(model)
+            assert statuses(model, "a", "eat") == ["error"] * 2
+            largest.append(watched.stop())
+            assert statuses(model, "a") == ["answered"]
+    finally:
+        model.close()
+    assert all(LIMIT / 4 < size < LIMIT + SHARED for size in largest), largest
+    assert capfd.readouterr().err.count("event=model.out_of_memory") == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
+def test_a_function_that_does_not_fit_into_its_memory_says_so_at_the_start(folder: Path) -> None:
+    """Weights larger than the limit are a mistake in the config, and no tally."""
+    model = PythonModel("models_here.fat:echo", folder, memory=LIMIT)
+    with pytest.raises(UsageError, match=r"no memory to load it within `memory` \(256 MiB\)"):
+        model.start()
+    model.close()
 
 
 def test_a_child_that_leaves_its_own_child_behind_is_an_error_at_once(model: PythonModel) -> None:
