@@ -9,15 +9,17 @@ from typing import Annotated
 
 import typer
 
+from harness import config
 from harness.cli import printing
 from harness.cli.stores import DATA, Place, place, wire
+from harness.commands import amend as amending
 from harness.commands import moves
 from harness.commands import tokens as guarding
 from harness.core.errors import UsageError
 from harness.core.records import Author
 from harness.ports.clock import SystemClock
 from harness.ports.tokens import Token
-from harness.wiring import Wiring, author, open_journal, open_tokens
+from harness.wiring import Wiring, author, open_directory, open_journal, open_tokens
 
 VIA = "cli"
 Name = Annotated[str | None, typer.Argument(help="The rollout's name; may be left out when there is one.", show_default=False)]
@@ -119,6 +121,26 @@ def waive(
     _run(name, store, data, token_file=token_file, as_json=json, move=move)
 
 
+def amend(
+    config_file: Annotated[Path, typer.Argument(help="The changed rollout's YAML file.", show_default=False, metavar="CONFIG")],
+    reason: Reason,
+    token_file: TokenFile = None,
+    store: Store = None,
+    data: Data = DATA,
+    json: Json = False,
+) -> None:
+    """Begin a new attempt with a changed config or model: from shadow, with no evidence, at a smaller part of alpha."""
+    rollout = config.load(config_file)
+
+    def move(wiring: Wiring, who: Token | None) -> moves.Moved:
+        return amending.amend(
+            rollout, open_journal(wiring.store_url, rollout), open_directory(wiring.store_url), wiring.clock, by=_by(who, needed=False),
+            reason=reason, verdict=wiring.verdicts()(),
+        )  # fmt: skip
+
+    _run(rollout.name, store, data, token_file=token_file, as_json=json, move=move)
+
+
 def _plain(move: Callable[..., moves.Moved], *, needs_token: bool, help: str) -> Callable[..., None]:
     """A command that needs a reason and nothing else."""
 
@@ -126,7 +148,7 @@ def _plain(move: Callable[..., moves.Moved], *, needs_token: bool, help: str) ->
         reason: Reason,
         name: Name = None,
         token_file: TokenFile = None,
-            store: Store = None,
+        store: Store = None,
         data: Data = DATA,
         json: Json = False,
     ) -> None:
@@ -142,6 +164,7 @@ def _plain(move: Callable[..., moves.Moved], *, needs_token: bool, help: str) ->
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to `shadow`."""
+    app.command(name="amend")(amend)
     app.command(name="approve")(approve)
     app.command(name="waive")(waive)
     pause = "Keep a rollout in its stage until somebody resumes it; what hurts still goes back."

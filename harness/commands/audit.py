@@ -134,6 +134,8 @@ def verify(links: Sequence[Link], archive: Archive | None, *, heads: Sequence[st
     state: State | None = State()
     chain: list[tuple[Record, str]] = []
     for number, (record, link) in enumerate(zip(records, links, strict=True)):
+        if record.get("kind") == "amended":
+            rollout = _config(record, audit, number) or rollout
         if record.get("evidence") is not None:
             _decision(_Deciding(number, record, rollout, state, chain, archive, level), audit)
         state = _moved(state, record, link.hash, number, audit)
@@ -169,14 +171,14 @@ def _record(number: int, link: Link, audit: Audit) -> Record:
         return {}
 
 
-def _config(first: Record, audit: Audit) -> Rollout | None:
-    """The rollout of the first record; None when it has none that can be used."""
+def _config(first: Record, audit: Audit, number: int = 0) -> Rollout | None:
+    """The rollout of the first record, or of the one that amended it; None when it has none that can be used."""
 
     def wrong(what: str, found: object, expected: object) -> None:
-        audit.disagreements.append(Disagreement(record=0, what=what, found=found, expected=expected))
+        audit.disagreements.append(Disagreement(record=number, what=what, found=found, expected=expected))
 
     document = first.get("config")
-    if first.get("kind") != "registered" or not isinstance(document, dict):
+    if first.get("kind") != ("amended" if number else "registered") or not isinstance(document, dict):
         wrong("the first record", first.get("kind"), "registered, with the config")
         return None
     try:
@@ -244,7 +246,7 @@ def _levels(at: _Deciding, rollout: Rollout, audit: Audit) -> tuple[str, str | N
     if evidence["sums"] is None:
         return "chain", proof["no_archive"] or "it has no sums", False
     try:
-        rows = from_sums(rollout, evidence["sums"], stage=at.record["population"]["stage_index"])
+        rows = from_sums(rollout, evidence["sums"], stage=at.record["population"]["stage_index"], attempt=_attempt(at))
     except RecordError as error:
         differ([("evidence.sums", str(error), "sums of the registered gates")])
         return "chain", str(error), False
@@ -277,7 +279,7 @@ def _pairs(at: _Deciding, rollout: Rollout, differ: Callable[[Iterable[Differing
     look = dossier.as_of(at.record)
     try:
         table = in_stage(table_of(rollout, columns, source="the archive"), of)
-        again = refold(rollout, table, as_of=look if look is not None else -1, stage=of.stage_index)
+        again = refold(rollout, table, as_of=look if look is not None else -1, stage=of.stage_index, attempt=_attempt(at))
     except (UsageError, InputError) as error:
         differ([("the archive's pairs", str(error), "pairs of the registered config")])
         return "statistics", "its archive cannot be folded under the registered config", False
@@ -285,6 +287,11 @@ def _pairs(at: _Deciding, rollout: Rollout, differ: Callable[[Iterable[Differing
     counted = dossier.facts(rollout, table, as_of=look if look is not None else -1)
     differ(_paths(dossier.compared(at.record), counted, "facts, from the sealed pairs: "))
     return "pairs", None, False
+
+
+def _attempt(at: _Deciding) -> int:
+    """Which attempt of the rollout a decision is of."""
+    return at.state.attempt if at.state is not None else 0
 
 
 def _question(at: _Deciding, rollout: Rollout) -> Iterator[Differing]:
@@ -304,7 +311,7 @@ def _allowed(at: _Deciding, rollout: Rollout, gates: Sequence[Mapping[str, Any]]
     look = dossier.as_of(at.record)
     waived = at.state.waived(-1 if look is None else look)
     passed = {row["name"]: row["status"] for row in gates if row["segment"] is None}
-    for gate in rollout.gates:
+    for gate in rollout.gates_of(at.state.stage):
         if gate.counted and gate.name not in waived and passed.get(gate.name) != "pass":
             yield f"gate {gate.name} at a move forward", passed.get(gate.name), "pass"
     if at.record["kind"] == "entered" and at.state.stage + 1 < len(rollout.stages):

@@ -20,6 +20,7 @@ from harness.ports.clock import Clock
 from harness.ports.ledger import Ledger, Published
 from harness.roles.analyst import plan_of
 
+KEPT = ("counts", "lanes", "versions", "outcomes", "exposed", "watermark")  # of a stage before: what speaks of the whole rollout
 NO_LOOK = "no look yet: the analyst has not looked at this rollout; is it running?"
 
 
@@ -47,7 +48,7 @@ def verdict(rollout: Rollout, ledger: Ledger, where: Callable[[], State], clock:
     if found is None:
         found = unlooked(rollout, state, code_version=code_version)
     elif not is_of(found, state):
-        counted: dict[str, Any] = {name: found[name] for name in ("counts", "lanes", "versions", "outcomes", "watermark") if name in found}
+        counted: dict[str, Any] = {name: found[name] for name in KEPT if name in found}
         found = {**unlooked(rollout, state, code_version=code_version), **counted, "reasons": [NOT_BEGUN]}
     return _in_force({**found, **_standing(rollout, state)}, state, old)
 
@@ -93,7 +94,7 @@ def waits_for(rollout: Rollout, ledger: Ledger, where: Callable[[], State], cloc
 
 def unlooked(rollout: Rollout, state: State, *, code_version: str) -> dict[str, Any]:
     """The verdict of a stage at which no analyst has looked yet: nothing is counted, every gate is undecided, and it holds."""
-    plan = plan_of(rollout, state.stage)
+    plan = plan_of(rollout, state.stage, state.attempt)
     document = verdict_document(
         rollout, rows=combine(plan, Evidence(plan, False), Evidence(plan, True)), counts=Counts(), read=0, unsampled=0, in_flight=0,
         flips={policy: {"pairs": 0} for policy in rollout.policies}, watermark={"resolved": None, "shards": []}, as_of=None,

@@ -159,7 +159,7 @@ def rollback(rollout: Rollout, journal: Journal, clock: Clock, *, by: Author, re
 # ------------------------------------------------------------------------------------------------------------------------ records
 def _add(rollout: Rollout, journal: Journal, clock: Clock, *, by: Author, reason: str, consider: _Consider) -> Moved:
     """Reads, considers, appends; again when another record came between, whatever it was."""
-    reason = _why(reason)
+    reason = checked_reason(reason)
     follower = Follower(journal)
     for _ in range(TRIES):
         state = _begun(rollout, follower.now())
@@ -204,7 +204,8 @@ def _is_next(rollout: Rollout, state: State, target: int) -> None:
         raise Refused(f"{named(rollout, following)} begins without anybody's approval; there is nothing to approve")
 
 
-def _why(reason: str) -> str:
+def checked_reason(reason: str) -> str:
+    """The reason as it will stand in the record. Raises UsageError for an empty or a long one."""
     reason = reason.strip()
     if not reason:
         raise UsageError("reason: empty; say why, it stands in the record for good")

@@ -15,6 +15,7 @@ from harness.core.rollout import Rollout
 from harness.ports.clock import Clock
 from harness.ports.directory import Directory
 from harness.ports.journal import ROOT, Journal
+from harness.roles.standing import Follower
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,19 +33,19 @@ def register(
     rollout: Rollout, *, shards: int | None, default_shards: int, directory: Directory, journal: Journal, by: Author, clock: Clock,
     code_version: str,
 ) -> Registered:  # fmt: skip
-    """Creates a rollout, or finds it as it was created. by: who creates it; that person's approval will not count.
+    """Creates a rollout, or finds it as it was created and last amended. by: who creates it; that person's approval will not count.
 
     Raises UsageError when the name was created with another config (its gates would mix two questions) or number of shards.
     """
-    entry = {
-        "config": dict(rollout.document), "folder": str(rollout.folder.resolve()), "shards": shards or default_shards,
-        "sha256": rollout.sha256,
-    }  # fmt: skip
+    entry = entry_of(rollout, shards=shards or default_shards)
     found = _parse(rollout.name, directory.register(rollout.name, json.dumps(entry, sort_keys=True).encode()))
+    if found.sha256 != rollout.sha256 and Follower(journal).now().config_sha256 == rollout.sha256:
+        found = replaced(rollout, shards=found.shards, directory=directory)  # amended, and whoever did it died before this
     if found.sha256 != rollout.sha256:
         raise UsageError(
             f"rollout {rollout.name} was started with another config (sha256 {found.sha256[:12]}..., this one {rollout.sha256[:12]}...): "
-            "a changed config asks a new question; give it another name, or start it with another --data folder or store"
+            "a changed config asks a new question; `shadow amend CONFIG --reason TEXT` begins a new attempt with it, "
+            "or give it another name or another --data folder or store"
         )
     if shards is not None and shards != found.shards:
         raise UsageError(f"rollout {rollout.name} was created with {found.shards} shards, which are fixed for good; got --shards {shards}")
@@ -56,6 +57,19 @@ def register(
         with suppress(HeadMoved):  # another worker registered it at the same moment
             journal.append(record, after=ROOT)
     return found
+
+
+def entry_of(rollout: Rollout, *, shards: int) -> dict[str, Any]:
+    """What the directory, and the record of its question, say of a rollout."""
+    folder = str(rollout.folder.resolve())
+    return {"config": dict(rollout.document), "folder": folder, "shards": shards, "sha256": rollout.sha256}
+
+
+def replaced(rollout: Rollout, *, shards: int, directory: Directory) -> Registered:
+    """Writes the config of an amendment that the journal has; found again from then on."""
+    entry = json.dumps(entry_of(rollout, shards=shards), sort_keys=True).encode()
+    directory.replace(rollout.name, entry)
+    return _parse(rollout.name, entry)
 
 
 def find(name: str | None, directory: Directory) -> Registered:

@@ -145,8 +145,8 @@ def _place(segment: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
 
 
 def _of_this_stage(chain: Sequence[tuple[Record, str]], kind: str) -> list[Record]:
-    """The records of a kind since the present stage was entered."""
-    entered = [number for number, (record, _) in enumerate(chain) if record.get("kind") == "entered"]
+    """The records of a kind since the present stage was entered, or begun anew."""
+    entered = [number for number, (record, _) in enumerate(chain) if record.get("kind") in ("entered", "amended")]
     return [record for record, _ in chain[entered[-1] + 1 if entered else 0 :] if record.get("kind") == kind]
 
 
@@ -169,7 +169,7 @@ def _question(
         "registered_at": chain[0][0].get("at") if chain else None,
         "alpha": rollout.alpha,
         "gates": [gate.name for gate in rollout.gates if gate.counted],
-        "amendments": [],  # a changed config asks another question, and so is another rollout
+        "amendments": [{**_said(record), "sha256": record.get("sha256")} for record, _ in chain if record.get("kind") == "amended"],
         "waivers": sorted({record["gate"] for record in _of_this_stage(chain, "waived")}),
         "dry_run": [row["name"] for row in gates if row["dry_run"] and row["segment"] is None],
         "looks": counted.get("looks"),

@@ -5,13 +5,17 @@ Times are seconds (`_s`), lines and ranges are in the output's own unit, percent
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
 from analysis.types import Gate
 
+AMENDABLE = ("models", "policies", "harms", "gates", "alpha", "detect", "stages", "keep", "expires")
+"""What a new attempt may change: the question, never what is read and stored."""
 LANES = ("incumbent", "challenger", "replica")
 MISSING_REASONS = ("timeout", "error", "bad_output", "shed", "no_answer")
 TRUE_FALSE = ("false", "true")
@@ -263,8 +267,12 @@ class Rollout:
 
     @property
     def version(self) -> str:
-        """What frames carry of the config: 16 hex digits."""
-        return self.sha256[:16]
+        """What frames carry of the config: 16 hex digits of a hash over all that shapes what is read and stored, which no amendment may
+        change. Gates, lines, stages and the models' addresses are no part of it."""
+        shape = {key: value for key, value in self.document.items() if key not in AMENDABLE}
+        recorded = {name: dict(policy.recorded) for name, policy in self.policies.items() if policy.recorded}
+        shape["models"] = {lane: model.percent for lane, model in self.models.items()}
+        return sha256(json.dumps([shape, recorded], sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def lanes(self) -> tuple[str, ...]:

@@ -5,7 +5,9 @@
       |-- entered: the next stage, never two at once
       |-- promoted: the bake time of the last stage is over      -> PROMOTED      (final)
       |-- rolled_back: a gate failed, a count was reached, or a person said so  -> ROLLED_BACK (final; from PAUSED too)
-      `-- expired: the stage found no answer within `expires`    -> EXPIRED       (final; from PAUSED too)
+      |-- expired: the stage found no answer within `expires`    -> EXPIRED       (final; from PAUSED too)
+      `-- amended: a changed question or model, a new attempt    -> RUNNING       in the first stage, with nothing of the attempt before;
+                                                                                   from PAUSED, ROLLED_BACK and EXPIRED too
 
 What is not written down in `MOVES` cannot happen: a record that does not fit stops the fold, and whoever reads it takes the incumbent.
 """
@@ -40,14 +42,15 @@ MOVES: Mapping[Standing, Mapping[str, Standing]] = {
     Standing.RUNNING: {
         "approved": Standing.RUNNING, "waived": Standing.RUNNING, "forgot": Standing.RUNNING, "entered": Standing.RUNNING,
         "paused": Standing.PAUSED, "promoted": Standing.PROMOTED, "rolled_back": Standing.ROLLED_BACK, "expired": Standing.EXPIRED,
+        "amended": Standing.RUNNING,
     },
     Standing.PAUSED: {
         "approved": Standing.PAUSED, "waived": Standing.PAUSED, "forgot": Standing.PAUSED, "resumed": Standing.RUNNING,
-        "rolled_back": Standing.ROLLED_BACK, "expired": Standing.EXPIRED,
+        "rolled_back": Standing.ROLLED_BACK, "expired": Standing.EXPIRED, "amended": Standing.RUNNING,
     },
     Standing.PROMOTED: {"forgot": Standing.PROMOTED},
-    Standing.ROLLED_BACK: {"forgot": Standing.ROLLED_BACK},
-    Standing.EXPIRED: {"forgot": Standing.EXPIRED},
+    Standing.ROLLED_BACK: {"forgot": Standing.ROLLED_BACK, "amended": Standing.RUNNING},
+    Standing.EXPIRED: {"forgot": Standing.EXPIRED, "amended": Standing.RUNNING},
 }  # fmt: skip
 
 
@@ -77,12 +80,23 @@ class Latest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A stage of an attempt, from record time `since` (microseconds; -1: the first event) to the next one's, at the challenger's percent."""
+
+    attempt: int = 0
+    stage: int = 0
+    since: int = -1
+    percent: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """Where a rollout stands.
 
     stage: index into the config's stages. since: record time, microseconds, after which events count for this stage; -1 from the first
-    event. approvals: of the next stage. author: who registered the config. latest: the record that last changed stage or standing; None
-    before the first. head, n_records: of the chain this was folded from.
+    event. attempt: 0 for the first question, one more with each amendment. config_sha256: of the question of this attempt. approvals: of
+    the next stage. authors: who registered and amended the config. latest: the record that last changed stage or standing; None before
+    the first. spans: every stage of every attempt so far, oldest first. head, n_records: of the chain this was folded from.
     """
 
     standing: Standing = Standing.RUNNING
@@ -90,15 +104,18 @@ class State:
     since: int = -1
     approvals: tuple[Said, ...] = ()
     waivers: tuple[Said, ...] = ()
-    author: str | None = None
+    attempt: int = 0
+    config_sha256: str | None = None
+    authors: tuple[str, ...] = ()
     latest: Latest | None = None
+    spans: tuple[Span, ...] = ()
     head: str = ""
     n_records: int = 0
 
     @property
     def final(self) -> bool:
-        """Whether nothing can move it any more."""
-        return all(to is self.standing for to in MOVES[self.standing].values())
+        """Whether this attempt has ended."""
+        return self.standing not in (Standing.RUNNING, Standing.PAUSED)
 
     def waived(self, look: int) -> frozenset[str]:
         """The gates that two people waived, at a look (record time, microseconds)."""
@@ -117,7 +134,7 @@ def fold(state: State, record: Record, *, head: str) -> State:
     """The state after one more record, whose hash is `head`. Raises RecordError for one that cannot follow."""
     kind, n = record.get("kind"), state.n_records
     if kind == "registered" and n == 0:
-        return State(author=(record.get("by") or {}).get("name"), head=head, n_records=1)
+        return State(authors=_author(record), config_sha256=record.get("sha256"), spans=(Span(),), head=head, n_records=1)
     to = MOVES[state.standing].get(str(kind)) if n else None
     if to is None:
         raise RecordError(f"record {n}: {kind} cannot follow while the rollout is {state.standing.value}; the chain is damaged")
@@ -127,10 +144,20 @@ def fold(state: State, record: Record, *, head: str) -> State:
         latest = Latest(kind=str(kind), by=who.get("name", ""), at=record.get("at", ""), reason=record.get("reason", ""))
         state = replace(state, latest=latest)
     match kind:
+        case "amended":
+            since = -1 if record["since"] is None else _time(record["since"], n)
+            return replace(
+                state, stage=0, since=since, attempt=state.attempt + 1, config_sha256=record["sha256"], approvals=(), waivers=(),
+                spans=(*state.spans, Span(attempt=state.attempt + 1, since=since)),
+                authors=tuple(dict.fromkeys((*state.authors, *_author(record)))),
+            )  # fmt: skip
         case "entered":
             if record["stage"] != state.stage + 1:
                 raise RecordError(f"record {n}: entered stage {record['stage']} from stage {state.stage}; stages are never skipped")
-            return replace(state, stage=record["stage"], since=_time(record["since"], n), approvals=(), waivers=())
+            span = Span(
+                attempt=state.attempt, stage=record["stage"], since=_time(record["since"], n), percent=record.get("percent", 0.0)
+            )
+            return replace(state, stage=span.stage, since=span.since, approvals=(), waivers=(), spans=(*state.spans, span))
         case "approved":
             if record.get("stage") != state.stage + 1:
                 found = f"approves stage {record.get('stage')} during stage {state.stage}"
@@ -140,6 +167,11 @@ def fold(state: State, record: Record, *, head: str) -> State:
             said = Said(by=record["by"]["name"], gate=record["gate"], expires=_time(record["expires"], n))
             return replace(state, waivers=(*state.waivers, said))
     return state
+
+
+def _author(record: Record) -> tuple[str, ...]:
+    name = (record.get("by") or {}).get("name")
+    return (name,) if name else ()
 
 
 def _time(text: object, n: int) -> int:
@@ -164,13 +196,27 @@ def standpoint(rollout: Rollout, state: State, *, look: int | None = None, began
     """Where a verdict at a look stands. look, began: record times, microseconds. pairs: of this stage, folded."""
     return Standpoint(
         stage=state.stage, since=None if state.since < 0 else state.since, began=began, pairs=pairs, standing=state.standing.value,
-        percent=percent(rollout, state), waived=frozenset() if look is None else state.waived(look),
+        percent=percent(rollout, state), attempt=state.attempt, waived=frozenset() if look is None else state.waived(look),
     )  # fmt: skip
 
 
 def is_of(verdict: Mapping[str, Any], state: State) -> bool:
-    """Whether a verdict speaks of the stage that a rollout is in, and not of one before."""
-    return (verdict.get("stage_index"), verdict.get("since")) == (state.stage, since_text(state))
+    """Whether a verdict speaks of the stage and attempt that a rollout is in, and not of one before."""
+    return (verdict.get("stage_index"), verdict.get("since"), verdict.get("attempt")) == (state.stage, since_text(state), state.attempt)
+
+
+def superseded(rollout: Rollout, state: State) -> str | None:
+    """Why this config is not the one that the rollout asks now, in words; None when it is."""
+    if state.config_sha256 in (None, rollout.sha256):
+        return None
+    asked = (state.config_sha256 or "")[:12]
+    return f"changed: the rollout was amended (config {asked}...), this is {rollout.sha256[:12]}...; start it with the new config"
+
+
+def alpha_share(attempt: int) -> float:
+    """The part of alpha of an attempt: all of it for the first, 1/(v(v+1)) for the v-th retry, together at most twice alpha over any
+    number (STATISTICS section 3)."""
+    return 1.0 if attempt == 0 else 1.0 / (attempt * (attempt + 1))
 
 
 # --------------------------------------------------------------------------------------------------------------------- moves
@@ -199,6 +245,9 @@ def next_move(rollout: Rollout, state: State, verdict: Mapping[str, Any], *, sta
     """
     if state.final:
         return Wait(reasons=(f"the rollout is {state.standing.value}",))
+    other = superseded(rollout, state)
+    if other is not None:
+        return Wait(reasons=(other,))
     stage = rollout.stages[state.stage]
     if not is_of(verdict, state):
         return Wait(reasons=(NOT_BEGUN,))
@@ -254,7 +303,7 @@ def _missing(rollout: Rollout, state: State, stage: Stage, verdict: Mapping[str,
 
 
 def still_wanted(following: Stage, state: State) -> str | None:
-    """Which approvals the next stage still needs, in words; None when it needs none. The config's author does not count."""
+    """Which approvals the next stage still needs, in words; None when it needs none. The config's authors do not count."""
     given = {person(said.by) for said in state.approvals if counts_as_approval(following, state, said)}
     lacking = following.people - len(given)
     if lacking <= 0:
@@ -264,7 +313,7 @@ def still_wanted(following: Stage, state: State) -> str | None:
 
 
 def counts_as_approval(following: Stage, state: State, said: Said) -> bool:
-    """Whether a person's word counts: in one of the roles, and not the author's."""
+    """Whether a person's word counts: in one of the roles, and not an author's."""
     return not is_author(state, said.by) and (not following.roles or said.role in following.roles)
 
 
@@ -274,8 +323,8 @@ def person(name: str) -> str:
 
 
 def is_author(state: State, name: str) -> bool:
-    """Whether this person registered the config."""
-    return state.author is not None and person(name) == person(state.author)
+    """Whether this person registered or amended the config."""
+    return person(name) in map(person, state.authors)
 
 
 def named(rollout: Rollout, stage: int) -> str:

@@ -43,7 +43,8 @@ class Standpoint:
     """Where in its rollout a verdict stands.
 
     stage: index. since: record time, microseconds, after which events count for it; None from the first event. began: arrival of its
-    first row. pairs: of it, folded so far. standing: as core.stages names it. percent: of units that the challenger serves. waived: gates.
+    first row. pairs: of it, folded so far. standing: as core.stages names it. percent: of units that the challenger serves.
+    attempt: 0 for the first. waived: gates.
     """
 
     stage: int = 0
@@ -52,6 +53,7 @@ class Standpoint:
     pairs: int = 0
     standing: str = "running"
     percent: float = 0.0
+    attempt: int = 0
     waived: frozenset[str] = frozenset()
 
 
@@ -149,6 +151,21 @@ def outcomes_document(counts: Counts) -> dict[str, int]:
     }
 
 
+def _stage_document(rollout: Rollout, at: Standpoint) -> dict[str, Any]:
+    """Where it stands, as the verdict writes it."""
+    return {
+        "stage": rollout.stages[at.stage].kind,
+        "stage_index": at.stage,
+        "since": None if at.since is None else timestamp(at.since),
+        "began": None if at.began is None else timestamp(at.began),
+        "stage_pairs": at.pairs,
+        "standing": at.standing,
+        "percent": at.percent,
+        "attempt": at.attempt,
+        "waived": sorted(at.waived),
+    }
+
+
 def verdict_document(
     rollout: Rollout,
     *,
@@ -166,11 +183,12 @@ def verdict_document(
     labels_behind: int = 0,
     against: Sequence[str] = (),
     arms: Mapping[str, Any] | None = None,
+    served: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The object of verdict.json.
 
     as_of: the last look, microseconds; None before the first. labels_behind: labels that came and that the rows do not hold yet.
-    against: what else forbids to promote, in words. arms: of a canary, None elsewhere.
+    against: what else forbids to promote, in words. arms: of a canary, None elsewhere. served: `exposed` and `exposed_harms`.
     """
     gates = rollout.gates_of(at.stage)
     said = decide(gates, {row.name: row for row in rows if row.segment is None}, at.waived)
@@ -183,20 +201,14 @@ def verdict_document(
         "rollout": rollout.name,
         "verdict": said,
         "reasons": why,
-        "stage": rollout.stages[at.stage].kind,
-        "stage_index": at.stage,
-        "since": None if at.since is None else timestamp(at.since),
-        "began": None if at.began is None else timestamp(at.began),
-        "stage_pairs": at.pairs,
-        "standing": at.standing,
-        "percent": at.percent,
-        "waived": sorted(at.waived),
+        **_stage_document(rollout, at),
         "counts": counts_document(counts, read=read, unsampled=unsampled, in_flight=in_flight),
         "lanes": {lane: {"answered": 0, **dict(sorted(counts.lanes.get(lane, {}).items()))} for lane in rollout.lanes},
         "versions": {lane: sorted(counts.versions.get(lane, {})) for lane in rollout.lanes},
         "outcomes": outcomes_document(counts),
         "gates": [row_document(row) for row in rows],
         "arms": None if arms is None else dict(arms),
+        **({"exposed": None, "exposed_harms": {}} if served is None else served),
         "flips": {policy: dict(by) for policy, by in flips.items()},
         "config_sha256": rollout.sha256,
         "code_version": code_version,

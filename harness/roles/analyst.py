@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from harness.core.errors import Overrun, RecordError
 from harness.core.pairing import Snapshot
 from harness.core.reading import timestamp
 from harness.core.rollout import Rollout
-from harness.core.stages import State, standpoint
+from harness.core.stages import State, alpha_share, standpoint, superseded
 from harness.core.table import TableBuilder, flips
 from harness.core.verdicts import damaged, verdict_document
 from harness.ports.clock import Clock
@@ -32,6 +33,7 @@ from harness.ports.ledger import Folded, Ledger, Published
 from harness.ports.observations import ObservationLog
 from harness.ports.pairlog import PairLog
 from harness.roles.arms import Arms, restored
+from harness.roles.exposed import Served
 from harness.roles.prefix import Prefix, first_stored
 from harness.roles.topology import Topology
 
@@ -45,11 +47,12 @@ FOLLOW = 500_000  # microseconds between two looks at the journal
 EXPIRED = "pairs of this stage expired before they were folded (overrun)"
 
 
-def plan_of(rollout: Rollout, stage: int = 0) -> Plan:
-    """What a stage of the rollout tests: its gates, the members of the closed test, and its change detectors."""
-    listed = {segment.name: segment.listed for segment in rollout.events.segments}
+def plan_of(rollout: Rollout, stage: int = 0, attempt: int = 0) -> Plan:
+    """What a stage of an attempt tests: its gates at their part of alpha, the members of the closed test, and its change detectors."""
+    listed, share = {segment.name: segment.listed for segment in rollout.events.segments}, alpha_share(attempt)
+    gates = tuple(gate if gate.alpha is None else replace(gate, alpha=gate.alpha * share) for gate in rollout.gates_of(stage))
     return Plan(
-        rollout.gates_of(stage), alpha=rollout.alpha, n_stages=len(rollout.stages), listed=listed,
+        gates, alpha=rollout.alpha * share, n_stages=len(rollout.stages), listed=listed,
         window_us=max(int(rollout.detect.window_s * 1e6), 1), detect_units=rollout.detect.units,
     )  # fmt: skip
 
@@ -71,6 +74,7 @@ class Analyst:
         self._grid = int(rollout.looks_s * 1e6)
         self._matures = int(rollout.outcomes.matures_s * 1e6) if rollout.outcomes else 0
         self._observations = observations
+        self._served = Served(rollout, topology, pair_logs, observations, clock)
         self._plan = plan_of(rollout)
         self._builder = TableBuilder(rollout)
         self._folded = ledger.load()
@@ -95,7 +99,7 @@ class Analyst:
         self._news = self._news or state != before
         if not self._known:
             self._restore()
-        elif (state.stage, state.since) != (before.stage, before.since):
+        elif (state.stage, state.since, state.attempt) != (before.stage, before.since, before.attempt):
             self._fresh()
         self._known = True
 
@@ -103,7 +107,7 @@ class Analyst:
         """The statistics of a stage of which nothing was folded."""
         since, stage = self._state.since, self.rollout.stages[self._state.stage]
         start = self._start_of(since)
-        self._plan = plan_of(self.rollout, self._state.stage)
+        self._plan = plan_of(self.rollout, self._state.stage, self._state.attempt)
         self._arms: Arms | None = None
         if stage.kind == "canary" and self._observations is not None and self.rollout.exposures is not None:
             self._arms = Arms(self.rollout, self.topology, self._plan, self._observations, percent=stage.percent, since=since)
@@ -114,7 +118,9 @@ class Analyst:
         self._late_labels, self._anew_at = -1, 0
         self._flips: dict[str, dict[str, int]] = {}
         self._began: int | None = None
+        self._versions: dict[str, dict[str, int]] | None = None
         self._n_pairs, self._expired = 0, False
+        self._served.begin(self._state)
 
     def _start_of(self, since: int) -> dict[int, int]:
         """Shard -> an ordinal before which no row of a stage lies: what the stage before had still to fold, where that reaches so far."""
@@ -140,13 +146,13 @@ class Analyst:
         for prefix, look, needed, start in zip(self._prefixes.values(), looks, saved.get("needed", ({}, {})), starts, strict=True):
             prefix.floor, prefix.look = since, look
             prefix.read_to, prefix.start = ({int(shard): ordinal for shard, ordinal in part.items()} for part in (needed, start))
-        if (stage, since) != (self._state.stage, self._state.since):
+        if (stage, since, saved.get("attempt", 0)) != (self._state.stage, self._state.since, self._state.attempt):
             self._fresh()
             return
         self._evidence = {False: unlabelled, True: labelled}
         self._flips, self._late_labels = saved["flips"], saved["late_labels"]
         self._began, self._n_pairs = saved.get("began"), saved.get("pairs", 0)
-        self._expired = saved.get("expired", False)
+        self._expired, self._versions = saved.get("expired", False), saved.get("versions")
         if self._arms is not None and end < len(blobs):
             self._arms = restored(self._arms, blobs[end:])
 
@@ -157,6 +163,7 @@ class Analyst:
             "late_labels": self._late_labels, "unlabelled_bytes": len(unlabelled),
             "needed": [prefix.needed() for prefix in self._prefixes.values()],
             "start": [prefix.start for prefix in self._prefixes.values()], "stage": self._state.stage, "since": self._state.since,
+            "attempt": self._state.attempt, "versions": self._versions,
             "began": self._began, "pairs": self._n_pairs, "expired": self._expired, "arms_at": len(unlabelled) + len(labelled),
         }  # fmt: skip
         arms = b"" if self._arms is None else self._arms.to_bytes()
@@ -176,7 +183,7 @@ class Analyst:
         now = self._clock.now()
         if not 0 <= now - self._followed_at < FOLLOW:
             self._follow(now)
-        n = 0 if self._damage else self._fold()
+        n = 0 if self._damage or superseded(self.rollout, self._state) else self._fold()
         now = self._clock.now()
         if n and not 0 <= now - self._saved_at < SAVE_EVERY:
             self._save()
@@ -198,6 +205,8 @@ class Analyst:
             self._index(snapshots)
             n = sum(self._advance(labelled, look) for labelled in (False, True))
         if self._arms is not None and self._arms.advance():
+            n, self._news = n + 1, True
+        if self._served.advance(snapshots, self._prefixes[False].start):
             n, self._news = n + 1, True
         now = self._clock.now()
         if anew and now - began > CHEAP:
@@ -319,10 +328,23 @@ class Analyst:
             labelled_wait=self._labelled_wait(),
             code_version=self._code_version,
             at=at,
-            against=[EXPIRED] if self._expired else (),
+            against=[*([EXPIRED] if self._expired else ()), *filter(None, [superseded(self.rollout, self._state), self._mixed(counts)])],
             arms=None if self._arms is None else self._arms.document(),
+            served=self._served.document(),
         )
         return damaged(found, self._damage) if self._damage else found
+
+    def _mixed(self, counts: Counts) -> str | None:
+        """Which model answered as more than one version since the stage began, in words: the evidence would speak of none of them."""
+        if self._versions is None:
+            self._versions = {lane: dict(seen) for lane, seen in counts.versions.items()} if self._state.n_records > 1 else {}
+        for lane in ("incumbent", "challenger"):
+            before = self._versions.get(lane, {})
+            since = sorted(version for version, n in counts.versions.get(lane, {}).items() if n > before.get(version, 0))
+            if len(since) > 1:
+                shown = ", ".join(repr(version[:40]) for version in since[:4])
+                return f"changed: the {lane} answered as {shown} in one stage; `shadow amend CONFIG --reason TEXT` begins a new attempt"
+        return None
 
     def _watermark(self, snapshots: Sequence[Snapshot]) -> dict[str, Any]:
         """How far the shards are resolved: a record time, and the events resolved in each. Positions of the bus are left out: they are
@@ -352,31 +374,6 @@ class Analyst:
         if self._known:
             self._save()
         self.publish()
-
-
-class Analysts:
-    """The analyst of a rollout while this worker holds it; another one stands by. `make` opens it, from what is stored."""
-
-    def __init__(self, make: Callable[[], Analyst]) -> None:
-        self._make = make
-        self._held: Analyst | None = None
-
-    def hold(self, parts: tuple[str, ...]) -> None:
-        """Takes up or lays down the verdict."""
-        if not parts:
-            self.close()
-        elif self._held is None:
-            self._held = self._make()
-
-    def step(self, wait_s: float = 0.0) -> int:
-        """One step, if it is this worker's."""
-        return self._held.step(wait_s) if self._held is not None else 0
-
-    def close(self) -> None:
-        """Saves and lays down the verdict."""
-        if self._held is not None:
-            held, self._held = self._held, None
-            held.close()
 
 
 def canonical(verdict: Mapping[str, Any]) -> bytes:

@@ -46,10 +46,10 @@ class Refolded:
     sums: Mapping[str, str]
 
 
-def refold(rollout: Rollout, table: PairTable, *, as_of: int, stage: int) -> Refolded:
+def refold(rollout: Rollout, table: PairTable, *, as_of: int, stage: int, attempt: int) -> Refolded:
     """The gates of pairs and labels over the pairs of a stage up to a look (microseconds), in the order and with the looks of the
     analyst. Gates of a canary's two arms are not among them: they are not computed from pairs."""
-    plan = plan_of(rollout, stage)
+    plan = plan_of(rollout, stage, attempt)
     grid, matures = int(rollout.looks_s * 1e6), int(rollout.outcomes.matures_s * 1e6) if rollout.outcomes else 0
     found = []
     for labelled, lag in ((False, 0), (True, matures)):
@@ -69,9 +69,9 @@ def _sums(evidence: Evidence) -> bytes:
     return keep(state, (*SUMS, *sorted(planned)))
 
 
-def from_sums(rollout: Rollout, sums: Mapping[str, str], *, stage: int) -> tuple[GateResult, ...]:
+def from_sums(rollout: Rollout, sums: Mapping[str, str], *, stage: int, attempt: int) -> tuple[GateResult, ...]:
     """The rows that recorded sums give, without any pair. Raises RecordError when they are no sums of this rollout's gates."""
-    plan = plan_of(rollout, stage)
+    plan = plan_of(rollout, stage, attempt)
     found = []
     for name, labelled in GROUPS.items():
         try:
@@ -145,7 +145,7 @@ class Sealer:
         try:
             if look is not None:
                 table = without_ids(self._table(verdict, look))
-                again = refold(self._rollout, table, as_of=look, stage=verdict["stage_index"])
+                again = refold(self._rollout, table, as_of=look, stage=verdict["stage_index"], attempt=verdict["attempt"])
                 counted = facts(self._rollout, table, as_of=look)
                 differs = _differing(verdict["gates"], again.rows)
         except Overrun as error:

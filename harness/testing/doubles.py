@@ -318,6 +318,10 @@ class MemoryDirectory:
         """Writes the entry if the name is new; returns the entry that stands there now."""
         return self._entries.setdefault(name, entry)
 
+    def replace(self, name: str, entry: bytes) -> None:
+        """Writes the entry."""
+        self._entries[name] = entry
+
     def all(self) -> Mapping[str, bytes]:
         """Every rollout's entry, by name."""
         return dict(sorted(self._entries.items()))

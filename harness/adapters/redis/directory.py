@@ -25,6 +25,11 @@ class RedisDirectory:
             found: bytes = pipe.execute()[1]
         return found
 
+    def replace(self, name: str, entry: bytes) -> None:
+        """Writes the entry."""
+        with translated(self._where):
+            self._client.hset(_ROLLOUTS, name, entry)
+
     def all(self) -> Mapping[str, bytes]:
         """Every rollout with its entry, by name."""
         with translated(self._where):

@@ -187,3 +187,5 @@ class DirectoryContract:
         assert directory.register("a", entries(2)) == entries(2)
         assert directory.register("b", entries(3)) == entries(1)
         assert dict(directory.all()) == {"a": entries(2), "b": entries(1)}
+        directory.replace("b", entries(4))
+        assert dict(directory.all()) == {"a": entries(2), "b": entries(4)}

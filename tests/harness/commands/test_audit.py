@@ -188,7 +188,7 @@ def test_a_number_edited_together_with_its_sums_is_found_by_the_pairs(elsewhere:
         columns["age.challenger"] = columns["age.challenger"] * 0.97
         columns = {name: column for name, column in columns.items() if name not in ("over_18.challenger", "adult.challenger")}
         table = table_of(decided.rollout, columns, source="test")
-        again = refold(decided.rollout, table, as_of=int(table["arrived"].max()) // 10**9 * 10**9 + 10**13, stage=0)
+        again = refold(decided.rollout, table, as_of=int(table["arrived"].max()) // 10**9 * 10**9 + 10**13, stage=0, attempt=0)
         records[DECISION]["evidence"]["sums"] = dict(again.sums)
         records[DECISION]["evidence"]["gates"] = [row_document(row) for row in again.rows]
         assert of.rollout == decided.rollout.name

@@ -44,7 +44,7 @@ def rollout() -> Rollout:
 def ledger(said: str, *, looked: int = NOW, expires: int = NOW + 3_600 * SECOND) -> MemoryLedger:
     """A store in which an analyst wrote this."""
     found = MemoryLedger()
-    document = {"stage_index": 0, "since": None, "verdict": said, "reasons": ["why"], "expires": timestamp(expires)}
+    document = {"stage_index": 0, "since": None, "attempt": 0, "verdict": said, "reasons": ["why"], "expires": timestamp(expires)}
     found.publish(Published(verdict=json.dumps(document).encode(), looked=looked), after=None)
     return found
 

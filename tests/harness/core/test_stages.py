@@ -39,7 +39,7 @@ def after(*records: dict[str, Any]) -> State:
 def verdict(state: State, look: int | None = 10 * HOUR, said: str = "promote", pairs: int = 50, **more: Any) -> dict[str, Any]:
     return {
         "verdict": said, "reasons": [f"it says {said}"], "as_of": None if look is None else timestamp(look), "stage_index": state.stage,
-        "since": since_text(state), "began": timestamp(HOUR), "stage_pairs": pairs, **more,
+        "attempt": state.attempt,        "since": since_text(state), "began": timestamp(HOUR), "stage_pairs": pairs, **more,
     }  # fmt: skip
 
 
@@ -148,13 +148,14 @@ def test_no_chain_of_records_leaves_an_end_or_skips_a_stage(kinds: list[str]):
     state = after()
     for n, kind in enumerate(kinds):
         allowed = MOVES[state.standing].get(kind)
-        what = record(kind, stage=state.stage + 1, since=timestamp(n * HOUR), gate="g", expires=timestamp(HOUR))
+        what = record(kind, stage=state.stage + 1, since=timestamp(n * HOUR), gate="g", expires=timestamp(HOUR), sha256="2")
         if allowed is None:
             with pytest.raises(RecordError, match="cannot follow"):
                 fold(state, what, head="h")
             continue
         before, state = state, fold(state, what, head=f"{n}")
-        assert (state.standing, state.stage - before.stage) == (allowed, int(kind == "entered"))
+        assert (state.standing, state.stage) == (allowed, 0 if kind == "amended" else before.stage + (kind == "entered"))
+        assert state.attempt - before.attempt == int(kind == "amended")
     assert state.final is (state.standing not in (Standing.RUNNING, Standing.PAUSED))
 
 

@@ -76,8 +76,8 @@ def test_the_recorded_sums_give_every_gate_the_row_that_the_pairs_give(hours: in
     found = rollout(**changes)
     table = without_ids(table_of(found, columns(), source="test"))
     look = int((START + np.timedelta64(hours, "h")).astype(np.int64))
-    again = refold(found, table, as_of=look, stage=0)
-    rows = from_sums(found, again.sums, stage=0)
+    again = refold(found, table, as_of=look, stage=0, attempt=0)
+    rows = from_sums(found, again.sums, stage=0, attempt=0)
     assert [row_document(row) for row in rows] == [row_document(row) for row in again.rows]
     assert {row.name for row in rows} == {gate.name for gate in found.gates}
     if hours == 150:
@@ -89,7 +89,7 @@ def test_the_sums_hold_nothing_of_any_unit():
     found = rollout()
     table = without_ids(table_of(found, columns(), source="test"))
     look = int((START + np.timedelta64(150, "h")).astype(np.int64))
-    for text in refold(found, table, as_of=look, stage=0).sums.values():
+    for text in refold(found, table, as_of=look, stage=0, attempt=0).sums.values():
         _, arrays = unpack(base64.b64decode(text))
         assert not {name for name in arrays if name.startswith(("units", "sighted", "recent", "windows")) or name.endswith(".keys")}
         few = {array.shape[0] for name, array in arrays.items() if not name.startswith(("counts", "cells"))}
@@ -100,4 +100,4 @@ def test_the_sums_hold_nothing_of_any_unit():
 def test_sums_that_are_none_are_refused(text: str):
     """They may come from anybody's hand."""
     with pytest.raises(RecordError, match="recorded sums of the unlabelled gates"):
-        from_sums(rollout(), {"unlabelled": text, "labelled": text}, stage=0)
+        from_sums(rollout(), {"unlabelled": text, "labelled": text}, stage=0, attempt=0)
