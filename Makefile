@@ -8,6 +8,7 @@
 #   make asos DATA=path  two arms on the looks of 78 real experiments, into docs/statistics.md; the file is not in this repository
 #   make bench   the pipeline beside its floor and its peers, on a Kafka and a Redis of its own; EVENTS=100000, some minutes
 #   make bench-statistics  an observation, a look and an interval of the statistics, into docs/performance.md (seconds)
+#   make streams DATA=folder  recorded streams through rollouts on Kafka and Redis, 1 and 4 shards: each says what the replay says
 #   make clean   remove all that these commands made
 #
 # PYTHON=/path/to/python picks the interpreter; else the first usable one of `candidates`.
@@ -24,7 +25,7 @@ pip        = "$(VENV)/bin/python" -m pip --disable-pip-version-check
 # A redis-server inside the venv counts as one on the PATH.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test check faults calibrate asos bench bench-statistics clean
+.PHONY: demo test check faults calibrate asos bench bench-statistics streams clean
 .DELETE_ON_ERROR:
 
 # After `make test` the demo has all it needs already.
@@ -55,6 +56,9 @@ bench: $(VENV)/.installed-everything
 
 bench-statistics: $(VENV)/.installed-everything
 	"$(VENV)/bin/python" benchmarks/statistics_speed.py --write docs/performance.md
+
+streams: $(VENV)/.installed-everything
+	"$(VENV)/bin/python" benchmarks/streams.py --data "$(DATA)"
 
 clean:
 	rm -rf .venv .venv-ci build dist demo-out *.egg-info
