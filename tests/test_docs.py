@@ -211,10 +211,10 @@ def test_every_dotted_name_in_a_page_leads_to_code():
         resolve(name)
 
 
-def test_one_event_takes_eight_steps_with_a_function_each():
+def test_one_event_takes_nine_steps_with_a_function_each():
     """The page promises a way that can be followed in the code."""
     steps = re.split(r"^## \d\. ", text("one-event.md"), flags=re.M)[1:]
-    assert len(steps) == 8
+    assert len(steps) == 9
     assert [step.splitlines()[0] for step in steps if not re.search(r"`(harness|analysis)(\.\w+)+`", step)] == []
 
 
