@@ -48,7 +48,8 @@ from harness.ports.presence import Presence
 from harness.ports.shares import Shares
 from harness.ports.tokens import Tokens
 from harness.roles import topology
-from harness.roles.analyst import Analyst, Analysts
+from harness.roles.analyst import Analyst
+from harness.roles.analysts import Analysts
 from harness.roles.anchoring import Anchoring
 from harness.roles.controller import Controller, Controllers
 from harness.roles.joiner import Joiner, Joiners

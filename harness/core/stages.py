@@ -81,7 +81,7 @@ class Latest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """A stage of an attempt, from record time `since` (microseconds; -1: the first event) to the next one's, at the challenger's percent."""
+    """A stage of an attempt, from record time `since` (microseconds; -1: the start) to the next one's, at the challenger's percent."""
 
     attempt: int = 0
     stage: int = 0

@@ -29,7 +29,7 @@ from harness.roles.lane import Lane
 from harness.roles.outbox import Outbox
 from harness.roles.router import Router
 from harness.roles.standing import Follower
-from harness.testing.doubles import MemoryBus, MemoryIntake, MemoryJournal, MemoryLedger, MemoryPairLog
+from harness.testing.doubles import MemoryBus, MemoryIntake, MemoryJournal, MemoryLedger, MemoryObservationLog, MemoryPairLog
 
 START = 1_767_571_200_000_000  # 2026-01-05, microseconds
 SECOND = 1_000_000
@@ -119,6 +119,7 @@ class Crew:
         self.rollout: Rollout = config.parse({**CONFIG, **changes}, source="test", folder=Path())
         self.clock, self.codec = ManualClock(START), MsgpackCodec()
         self.bus, self.intake, self.ledger, self.journal = MemoryBus(self.clock), MemoryIntake(), MemoryLedger(), MemoryJournal()
+        self.observations = MemoryObservationLog()
         self.say("registered", "author")
         self.bus.ensure(self.rollout.events.topic, partitions)
         self.topology = topology.create(self.rollout, shards, self.bus)
@@ -159,7 +160,7 @@ class Crew:
             )  # fmt: skip
         return Analyst(
             self.rollout, self.topology, pair_logs=[port(log) for log in self.logs], intake=intake, ledger=ledger, clock=self.clock,
-            code_version="1", where=Follower(journal).now,
+            code_version="1", where=Follower(journal).now, observations=port(self.observations),
         )  # fmt: skip
 
     def step(self, name: str) -> int:
