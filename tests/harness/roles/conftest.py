@@ -98,13 +98,16 @@ class InEvent:
 
     def __init__(self, name: str) -> None:
         self._name, self.calls = name, []
+        self.version: str | None = None
 
     def call(self, calls: Sequence[Call], *, timeout_s: float) -> Sequence[Reply]:
         """An answer, or the reason that the event names."""
         self.calls += [call.event_id for call in calls]
         found = [call.data.get(self._name) for call in calls]
         return [
-            Reply(status=said) if isinstance(said, str) else Reply(status="answered", answer={"age": said}, latency_ms=5.0)
+            Reply(status=said, version=self.version)
+            if isinstance(said, str)
+            else Reply(status="answered", answer={"age": said}, latency_ms=5.0, version=self.version)
             for said in found
         ]
 
