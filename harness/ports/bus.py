@@ -54,10 +54,11 @@ class Reader(Protocol):
 class Bus(Protocol):
     """Topics with partitions."""
 
-    def ensure(self, topic: str, partitions: int | None = None) -> int:
+    def ensure(self, topic: str, partitions: int | None = None, *, keep_s: float = 0.0) -> int:
         """Creates the topic if it is not there (`partitions` None: with one) and returns how many partitions it has.
 
-        Raises UsageError when it exists with another number than a given one.
+        keep_s: for how long a reader may need its records. Raises UsageError when it exists with another number than a given one, or
+        when a topic of ours (with a number) loses records sooner; for a source that is a warning.
         """
 
     def append(self, partition: Partition, values: Sequence[bytes]) -> None:

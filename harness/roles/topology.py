@@ -42,12 +42,13 @@ class Topology:
 
 def create(rollout: Rollout, shards: int, bus: Bus) -> Topology:
     """Creates the rollout's topics where they are missing. Raises UsageError when one has another number of partitions."""
-    sources = {f"events/{n}": Partition(rollout.events.topic, n) for n in range(bus.ensure(rollout.events.topic))}
+    keep_s = 2 * rollout.window_s  # an answer may come a window after its event, and who reads it may be as late
+    sources = {f"events/{n}": Partition(rollout.events.topic, n) for n in range(bus.ensure(rollout.events.topic, keep_s=keep_s))}
     if rollout.outcomes is not None:
         topic = rollout.outcomes.topic
-        sources |= {f"outcomes/{n}": Partition(topic, n) for n in range(bus.ensure(topic))}
-    bus.ensure(f"{rollout.name}.mirror", shards)
-    bus.ensure(f"{rollout.name}.predictions", shards)
+        sources |= {f"outcomes/{n}": Partition(topic, n) for n in range(bus.ensure(topic, keep_s=keep_s))}
+    bus.ensure(f"{rollout.name}.mirror", shards, keep_s=keep_s)
+    bus.ensure(f"{rollout.name}.predictions", shards, keep_s=keep_s)
     bus.ensure(f"{rollout.name}.records")
     topics = {"exposures": rollout.exposures.topic} if rollout.exposures else {}
     topics |= {name: measure.topic for name, measure in rollout.online.items()}

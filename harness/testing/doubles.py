@@ -66,8 +66,8 @@ class MemoryBus:
         self._first: dict[Partition, int] = {}
         self._commits: dict[tuple[str, Partition], int] = {}
 
-    def ensure(self, topic: str, partitions: int | None = None) -> int:
-        """Creates the topic if it is not there and returns how many partitions it has."""
+    def ensure(self, topic: str, partitions: int | None = None, *, keep_s: float = 0.0) -> int:
+        """Creates the topic if it is not there and returns how many partitions it has. Records stay until they are trimmed."""
         if partitions is not None and partitions < 1:
             raise UsageError(f"topic {topic}: {partitions} partitions, must be 1 or more")
         with self.changed:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import structlog
 from kafka import errors
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.structs import OffsetAndMetadata, TopicPartition
@@ -33,7 +34,7 @@ class Admin:
         self._lock = threading.Lock()
 
     # ------------------------------------------------------------------------------------------------------------------ topics
-    def ensure(self, topic: str, partitions: int | None) -> int:
+    def ensure(self, topic: str, partitions: int | None, keep_s: float = 0.0) -> int:
         """Creates the topic if it is not there and returns how many partitions it has. With a number it is one of ours, and its
         settings are checked; without, it is somebody's source, and only created when missing.
 
@@ -49,7 +50,12 @@ class Admin:
                     f"topic {topic}: has {found} partitions, not {partitions}; partitions are fixed when a topic is created. "
                     "Give the rollout another name, or delete the topic while the rollout is down"
                 )
-            self._check(topic)
+            self._check(topic, max(keep_s / 3_600, LEAST_RETENTION_H))
+        elif keep_s and 0 <= (retention_h := self._retention_h(self._configs(topic))) * 3_600 < keep_s:
+            structlog.get_logger().warning(
+                "topic.short_retention", topic=topic, retention_h=round(retention_h, 3), need_h=round(keep_s / 3_600, 3),
+                now=f"goes on; a router that is away for longer loses events. Set retention.ms to {int(keep_s * 1_000)} or more",
+            )  # fmt: skip
         return found
 
     def _count(self, topic: str) -> int:
@@ -105,18 +111,27 @@ class Admin:
             f"kafka-topics.sh --create --topic {topic} --partitions {partitions} {settings}"
         )
 
-    def _check(self, topic: str) -> None:
-        """Raises UsageError when a topic of ours would lose records. Without the right to see its settings there is nothing to check."""
+    def _configs(self, topic: str) -> dict[str, str]:
+        """A topic's settings; empty without the right to see them."""
         resource = ConfigResource(ConfigResourceType.TOPIC, topic)
         found = self._call(lambda client: client.describe_configs([resource], config_filter="all"))
-        configs = {name: config["value"] for name, config in found.get("topic", {}).get(topic, {}).items()}
+        return {name: config["value"] for name, config in found.get("topic", {}).get(topic, {}).items()}
+
+    @staticmethod
+    def _retention_h(configs: Mapping[str, str]) -> float:
+        """Hours that records are kept; below zero without end, or when it is not known."""
+        return int(configs.get("retention.ms", -1)) / 3_600_000
+
+    def _check(self, topic: str, need_h: float) -> None:
+        """Raises UsageError when a topic of ours would lose records. Without the right to see its settings there is nothing to check."""
+        configs = self._configs(topic)
         if "compact" in configs.get("cleanup.policy", ""):
             raise UsageError(f"topic {topic}: is compacted and would refuse our records; set cleanup.policy=delete")
-        retention_h = int(configs.get("retention.ms", -1)) / 3_600_000
-        if 0 <= retention_h < LEAST_RETENTION_H:
+        retention_h = self._retention_h(configs)
+        if 0 <= retention_h < need_h:
             raise UsageError(
-                f"topic {topic}: keeps records for {retention_h:.2g} h only, and who is behind for longer would lose them; "
-                f"set retention.ms to {LEAST_RETENTION_H * 3_600_000} or more ({self._address.retention_ms} is our own choice)"
+                f"topic {topic}: keeps records for {retention_h:.3g} h only, and who is behind for longer would lose them; it needs "
+                f"{need_h:.3g} h: set retention.ms to {int(need_h * 3_600_000)} or more ({self._address.retention_ms} is our own choice)"
             )
 
     # ----------------------------------------------------------------------------------------------------------------- offsets

@@ -61,14 +61,14 @@ class KafkaBus:
         self._producer: Any = None
         self._lock = threading.Lock()
 
-    def ensure(self, topic: str, partitions: int | None = None) -> int:
+    def ensure(self, topic: str, partitions: int | None = None, *, keep_s: float = 0.0) -> int:
         """Creates the topic if it is not there and returns how many partitions it has.
 
         Raises UsageError also when the cluster forbids creating it, and when a topic of ours would lose records.
         """
         if partitions is not None and partitions < 1:
             raise UsageError(f"topic {topic}: {partitions} partitions, must be 1 or more")
-        return self._admin.ensure(topic, partitions)
+        return self._admin.ensure(topic, partitions, keep_s)
 
     def append(self, partition: Partition, values: Sequence[bytes]) -> None:
         """Appends in order, batch after batch: the next one leaves when the one before is on all in-sync replicas. So a failure can cost

@@ -129,8 +129,8 @@ class RedisBus:
         self._client: Any = connect(url)
         self._append, self._trim, self._ends = map(self._client.register_script, map(script, ("append.lua", "trim.lua", "ends.lua")))
 
-    def ensure(self, topic: str, partitions: int | None = None) -> int:
-        """Creates the topic if it is not there and returns how many partitions it has."""
+    def ensure(self, topic: str, partitions: int | None = None, *, keep_s: float = 0.0) -> int:
+        """Creates the topic if it is not there and returns how many partitions it has. Records stay until they are trimmed."""
         if partitions is not None and partitions < 1:
             raise UsageError(f"topic {topic}: {partitions} partitions, must be 1 or more")
         with translated(self._where, BusUnavailable), self._client.pipeline(transaction=True) as pipe:

@@ -170,3 +170,17 @@ def test_a_batch_leaves_as_one_request(bus, topic, monkeypatch):
     bus.append(Partition(topic, 0), values)
     drained = [batch.record_count for per_node in sent for batches_ in per_node.values() for batch in batches_]
     assert drained == [len(batch) for batch in batches(values)] and len(drained) > 2
+
+
+def test_a_topic_that_keeps_records_for_less_than_the_pairing_window_is_named_with_what_it_needs(bus, topic, capsys):
+    """A lane that is late by less than the window would find its events gone: of our own topics an error, of a source a warning."""
+    bus.ensure(topic, 1)
+    week_h = 7 * 24
+    with pytest.raises(UsageError, match=rf"topic {topic}: keeps records for 168 h only.* it needs 240 h: set retention.ms to 864000000"):
+        bus.ensure(topic, 1, keep_s=240 * 3_600)
+    assert bus.ensure(topic, 1, keep_s=week_h * 3_600) == 1
+    assert bus.ensure(topic, keep_s=240 * 3_600) == 1
+    said = "".join(capsys.readouterr())
+    assert "topic.short_retention" in said and topic in said and "168" in said and "240" in said
+    assert bus.ensure(topic, keep_s=3_600) == 1
+    assert "short_retention" not in "".join(capsys.readouterr())
