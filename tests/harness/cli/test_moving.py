@@ -28,7 +28,7 @@ class World:
         env.setenv("SHADOW_AUTHOR", "ada")
         self.rollout = config.load(configs / f"{NAME}.yaml")
         create(self.rollout, url, url)
-        self.journal = open_journal(url, self.rollout)
+        self.journal, self.journal_url = open_journal(url, self.rollout), url
 
     def run(self, *args: object, by: str | None = None) -> Any:
         self._env.delenv("SHADOW_TOKEN", raising=False)
@@ -158,3 +158,19 @@ def test_with_an_admin_token_in_the_store_only_it_makes_others(world):
     for wrong, why in ((["--scope", "all"], "--scope: expected one of"), (["--expires", "soon"], "--expires: got 'soon', expected")):
         done = world.run("token", "create", "cyd", *wrong, by=admin)
         assert (done.code, why in done.err) == (2, True), done.err
+
+
+def test_a_changed_config_begins_a_new_attempt_under_the_same_name(world, configs, tmp_path):
+    """What may not change is refused and named; what may is recorded, and is the config from then on."""
+    text = (configs / f"{NAME}.yaml").read_text()
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(text.replace("worse_by_at_most: 0.25", "worse_by_at_most: 0.2"))
+    done = world.run("amend", changed, *WHY)
+    assert (done.code, done.out) == (0, f"{NAME}: attempt 1 begins in shadow at alpha 0.025; start `shadow up` again with this config\n")
+    assert (world.last["kind"], world.last["changed"], world.state.attempt) == ("amended", ["gates"], 1)
+    assert create(config.load(changed), *[world.journal_url] * 2).rollout.sha256 == world.state.config_sha256
+    changed.write_text(text.replace("looks: 6h", "looks: 3h"))
+    done = world.run("amend", changed, *WHY)
+    assert (done.code, done.out) == (2, "")
+    assert "looks changed, which shapes what is read and stored" in done.err
+    assert world.state.attempt == 1
