@@ -215,11 +215,21 @@ def stages(parts: Parts, harms: Known[Harm], problems: Problems) -> tuple[Stage,
             problems.add(("stages",), f"the first is {kinds[0]}, must be shadow: nobody is exposed to a model that was never watched")
         if "shadow" in kinds[1:] or "promote" in kinds[:-1]:
             problems.add(("stages",), f"got {', '.join(kinds)}; expected shadow once and first, promote once and last")
+    for number, stage in found:
+        _counts(parts, stage, ("stages", number, "stop_after"), problems)
     percents = [stage.percent for _, stage in found if stage.kind == "canary"]
     for before, after in pairwise(percents):
         if after <= before:
             problems.add(("stages",), f"canary percent got {after:g} after {before:g}, must rise")
     return tuple(stage for _, stage in found)
+
+
+def _counts(parts: Parts, stage: Stage, path: Steps, problems: Problems) -> None:
+    """Whether harms of people whom the challenger served can be counted."""
+    if stage.stop_after and "outcomes" not in parts.document:
+        problems.add(path, "needs `outcomes`; without labels no harm is known")
+    if stage.stop_after and stage.kind == "canary" and "exposures" not in parts.document:
+        problems.add(path, "needs `exposures` in a canary; without them nobody knows whom the challenger served")
 
 
 def _stage(words: StageWords, harms: Known[Harm], path: Steps, problems: Problems) -> Stage | None:

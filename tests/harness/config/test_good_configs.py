@@ -144,7 +144,9 @@ def test_stages_have_their_times_and_people(age: Rollout) -> None:
 
 def test_a_stage_may_ask_for_pairs_and_end_at_a_count_of_harms(put: Callable[..., Any]) -> None:
     """Numbers that the controller compares with those of the verdict; without them none is asked for, and none ends a stage."""
-    stages = rollout_of(put("stages.1", {"canary": {"percent": 5}, "pairs": 500, "stop_after": {"let_in": 3}})).stages
+    exposures = {"topic": "age.exposures", "unit": "subject", "arm": "/arm"}
+    canary = {"canary": {"percent": 5}, "pairs": 500, "stop_after": {"let_in": 3}}
+    stages = rollout_of(put("exposures", exposures, "stages.1", canary)).stages
     assert (stages[1].pairs, dict(stages[1].stop_after)) == (500, {"let_in": 3})
     assert [(stage.pairs, stage.stop_after) for stage in (stages[0], stages[2])] == [(0, {})] * 2
 

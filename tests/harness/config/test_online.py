@@ -40,6 +40,7 @@ def test_they_are_read_as_written(put: Callable[..., Any]) -> None:
         (("exposures", EXPOSURES, "online", {"a": APPEALS, "b": APPEALS}), {"online.b.topic": "the topic of online.a"}),
         (("exposures", EXPOSURES, "online", {"a": {**APPEALS, "topic": "age-test.mirror"}}), {"online.a.topic": "writes itself"}),
         (("exposures", {**EXPOSURES, "arm": "arm"}), {"exposures.arm": "JSON pointer"}),
+        (("stages.1.stop_after", {"let_in": 3}), {"stages.1.stop_after": "nobody knows whom the challenger served"}),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_by_its_place(
