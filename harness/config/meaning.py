@@ -72,7 +72,7 @@ def topics(parts: Parts, problems: Problems) -> None:
     """A rollout must not read what it writes, nor read one topic as two things."""
     name, events, outcomes = parts.simple["rollout"], parts.events, parts.outcomes
     for section, topic in (("events", events and events.topic), ("outcomes", outcomes and outcomes.topic)):
-        if name and topic in {f"{name}.mirror", f"{name}.predictions", f"{name}.dead"}:
+        if name and topic in {f"{name}.{part}" for part in ("mirror", "predictions", "records", "dead")}:
             problems.add((section, "topic"), f"got '{topic}', which this rollout writes itself")
     if events and outcomes and events.topic == outcomes.topic:
         problems.add(("outcomes", "topic"), f"got '{outcomes.topic}', the topic of the events; outcomes need their own")
