@@ -14,6 +14,7 @@ from harness.config.words import Words
 
 _FINEST = 1e-6  # of a number's bound: finer limits need more than 10^12 events
 _OF_RATE = ("below", "above")
+_OF_ARMS = (words.OnlineMetric, words.SampleRatioMetric)
 _OF_LABELS = ("below", "above", "worse_by_at_most", "better_by_more_than", "within")
 _WORDS: dict[type[Words], tuple[str, ...]] = {
     words.FlipMetric: _OF_RATE,
@@ -24,6 +25,7 @@ _WORDS: dict[type[Words], tuple[str, ...]] = {
     words.LatencyMetric: ("below",),
     words.DifferenceMetric: ("below", "above", "within"),
     words.OnlineMetric: ("worse_by_at_most", "better_by_more_than", "within"),
+    words.SampleRatioMetric: ("within",),
     words.PrecisionMetric: _OF_RATE,  # the two models decide `true` of different events: there are no pairs to compare
 }
 _MEANING = {
@@ -119,6 +121,7 @@ def _scale(gate: words.GateWords) -> str:
     scales: dict[type[Words], str] = {
         words.LossMetric: "in the loss's unit", words.DifferenceMetric: "in the output's unit", words.CostMetric: "in the costs' unit",
         words.OnlineMetric: "in the measure's unit", words.PythonMetric: "in the metric's unit",
+        words.SampleRatioMetric: "as a difference of shares",
     }  # fmt: skip
     return scales.get(type(gate.metric), "as a rate")
 
@@ -224,8 +227,8 @@ def _unit(word: str, gate: words.GateWords, metric: Metric | None, path: Steps, 
         if gate.unit_window is not None:
             problems.add((*path, "unit_window"), "is for unit: ever and unit: mean; the first event of a unit needs no window")
         return
-    if isinstance(gate.metric, words.OnlineMetric):
-        problems.add((*path, "unit"), f"got {gate.unit}; an online metric has one number a unit, over the `window` of its measure")
+    if isinstance(gate.metric, _OF_ARMS):
+        problems.add((*path, "unit"), f"got {gate.unit}; a metric of a canary's arms has one number a unit; expected first")
         return
     if gate.unit_window is None:
         problems.absent((*path, "unit_window"), "is missing; expected how long from the first event of a unit it is watched, as in 7d")
@@ -250,7 +253,7 @@ def _method(word: str, gate: words.GateWords, metric: Metric | None, path: Steps
         problems.add((*path, "plan"), f"is for method: group_sequential, got {gate.method}")
     if gate.method == "mixture":
         return
-    others = (words.LatencyMetric, words.DifferenceMetric, words.CostMetric, words.ExcessDisagreementMetric, words.OnlineMetric)
+    others = (words.LatencyMetric, words.DifferenceMetric, words.CostMetric, words.ExcessDisagreementMetric, *_OF_ARMS)
     share = not isinstance(gate.metric, (*others, words.PythonMetric))
     numbers = isinstance(gate.metric, words.LossMetric) and gate.metric.loss != "zero_one"
     if not share or numbers or word not in _OF_RATE or gate.unit == "mean":
@@ -262,7 +265,7 @@ def _method(word: str, gate: words.GateWords, metric: Metric | None, path: Steps
 def _each(gate: words.GateWords, metric: Metric | None, path: Steps, scope: Scope, problems: Problems) -> tuple[tuple[str, ...], ...]:
     """What the gate is split by, names checked."""
     where, found = (*path, "each"), [tuple(item) for item in gate.each or ()]
-    if found and isinstance(gate.metric, words.OnlineMetric):
+    if found and isinstance(gate.metric, _OF_ARMS):
         problems.add(where, "is for gates on pairs; exposures carry no segments")
         return ()
     for number, item in enumerate(found):

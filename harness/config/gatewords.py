@@ -143,6 +143,12 @@ class OnlineMetric(Words):
     online: str
 
 
+class SampleRatioMetric(Words):
+    """The share of a canary's units that the challenger serves, minus its configured share."""
+
+    sample_ratio: Literal["exposures"]
+
+
 METRICS: dict[str, type[Words]] = {
     "flip": FlipMetric,
     "harm": HarmMetric,
@@ -160,9 +166,9 @@ METRICS: dict[str, type[Words]] = {
     "disagreement": DisagreementMetric,
     "excess_disagreement": ExcessDisagreementMetric,
     "online": OnlineMetric,
+    "sample_ratio": SampleRatioMetric,
     "python": PythonMetric,
 }
-NOT_YET_METRICS = frozenset({"sample_ratio"})
 
 
 def _metric_kind(value: object) -> str | None:
@@ -187,6 +193,7 @@ MetricWords = Annotated[
     | Annotated[DisagreementMetric, Tag("disagreement metric")]
     | Annotated[ExcessDisagreementMetric, Tag("excess_disagreement metric")]
     | Annotated[OnlineMetric, Tag("online metric")]
+    | Annotated[SampleRatioMetric, Tag("sample_ratio metric")]
     | Annotated[PythonMetric, Tag("python metric")],
     Discriminator(_metric_kind, "no_metric", "unknown metric"),
 ]

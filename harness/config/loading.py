@@ -77,6 +77,7 @@ def _fields(parts: Parts, problems: Problems) -> dict[str, Any]:
     scope = Scope(
         outputs, known_policies, harms, segments, tuple(models), truths, least=outcomes.least if outcomes else None,
         replica_share=models["replica"].percent / 100.0 if "replica" in models else None, measures=measures,
+        exposed="exposures" in parts.document,
     )  # fmt: skip
     events = parts.events
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.config.gatewords import METRICS, NOT_YET_METRICS
+from harness.config.gatewords import METRICS
 from harness.config.problems import Steps, instead, listed, shown
 
 _NOT_YET = "not available in this version"
@@ -67,9 +67,6 @@ def _unknown(word: str, path: Steps, known: frozenset[str]) -> str:
 def _metric(value: object) -> str:
     if not isinstance(value, dict) or not value:
         return f"got {shown(value)}, expected a metric as in {{flip: POLICY}}; kinds: {listed(METRICS)}"
-    later = sorted(NOT_YET_METRICS & value.keys())
-    if later:
-        return f"the metric `{later[0]}` is {_NOT_YET}; there are {listed(METRICS)}"
     return f"unknown metric `{next(iter(value))}`{instead(str(next(iter(value))), METRICS)}"
 
 

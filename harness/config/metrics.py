@@ -21,7 +21,7 @@ _LOG_LOSS_BOUND = 20.0
 class Scope:
     """What a gate may speak of. truths: names of the outcome's truths, None when that is broken. least: the least propensity of a label,
     None where none is declared. replica_share: of the events that the replica is asked about, None without a replica. measures: what is
-    measured online."""
+    measured online. exposed: whether production says which arm served a unit."""
 
     outputs: Known[Output]
     policies: Known[Policy]
@@ -32,6 +32,7 @@ class Scope:
     least: float | None = None
     replica_share: float | None = None
     measures: Mapping[str, Measure] = field(default_factory=dict)
+    exposed: bool = False
 
 
 def metric_of(metric: Any, path: Steps, scope: Scope, problems: Problems) -> Metric | None:
@@ -75,6 +76,11 @@ def metric_of(metric: Any, path: Steps, scope: Scope, problems: Problems) -> Met
             return _excess(metric, path, scope, problems)
         case words.OnlineMetric():
             return _online(metric, path, scope, problems)
+        case words.SampleRatioMetric():
+            if not scope.exposed:
+                problems.add((*path, "sample_ratio"), "needs `exposures`, where production says which arm served a unit")
+                return None
+            return Metric(kind="sample_ratio")
     problems.add(path, "unknown metric")
     return None
 

@@ -26,7 +26,8 @@ def check(word: str, gate: words.GateWords, metric: Metric | None, path: Steps, 
     where = (*path, "method")
     if gate.plan is None:
         problems.absent((*path, "plan"), "is missing; expected {maximum: units, looks: how many}, fixed before the start")
-    if isinstance(gate.metric, (words.LatencyMetric, words.OnlineMetric)) or (metric is not None and _of_quantile(metric)):
+    others = (words.LatencyMetric, words.OnlineMetric, words.SampleRatioMetric)
+    if isinstance(gate.metric, others) or (metric is not None and _of_quantile(metric)):
         problems.add(where, "got group_sequential, which is for means and shares of pairs; expected mixture")
     elif word not in _WORDS:
         problems.add(where, f"got group_sequential, which takes one limit, not {word}; expected mixture")

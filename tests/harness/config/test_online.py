@@ -66,3 +66,20 @@ def test_a_gate_compares_the_arms_of_what_is_measured(put: Callable[..., Any], s
     assert said(wrong).keys() == {"gates.5.below"}
     wrong = put(*measured, "gates.5", {**gate, "each": ["gender"]})
     assert said(wrong).keys() == {"gates.5.each"}
+
+
+def test_a_gate_asks_whether_the_split_is_the_configured_one(put: Callable[..., Any], said: Callable[[object], dict[str, str]]) -> None:
+    """`within` a difference of shares, with nothing else to choose; and only where production reports who served whom."""
+    gate = {"name": "split", "metric": {"sample_ratio": "exposures"}, "within": 0.01, "on_fail": "hold"}
+    found = parse(put("exposures", EXPOSURES, "gates.5", gate), source="test", folder=Path())
+    (split,) = [each for each in found.gates if each.name == "split"]
+    assert (split.metric.kind, split.metric.group, split.word, split.limit) == ("sample_ratio", "online", "within", 0.01)
+    assert [split in found.gates_of(n) for n, _ in enumerate(found.stages)] == [False, True, False]
+    assert said(put("gates.5", gate)).keys() == {"gates.5.metric.sample_ratio"}
+    for more, path in (
+        ({"below": 0.1, "within": ...}, "below"), ({"within": 1.0}, "within"), ({"each": ["gender"]}, "each"),
+        ({"unit": "mean", "unit_window": "1d"}, "unit"), ({"method": "beta-binomial"}, "method"),
+        ({"method": "group_sequential", "plan": {"maximum": 1_000, "looks": 2}}, "method"),
+    ):  # fmt: skip
+        wrong = {key: value for key, value in {**gate, **more}.items() if value is not ...}
+        assert said(put("exposures", EXPOSURES, "gates.5", wrong)).keys() == {f"gates.5.{path}"}, more

@@ -170,7 +170,7 @@ WRONG: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {  # name: (changes, 
     # -------------------------------------------------------------------------------------------------------------- gates
     "unknown metric": (("gates.2.metric", {"flipp": "over_18"}), {"gates.2.metric": "did you mean `flip`"}),
     "a metric of two kinds": (("gates.2.metric", {"flip": "over_18", "harm": "let_in"}), {"gates.2.metric.harm": "one kind only"}),
-    "a metric of later versions": (("gates.2.metric", {"sample_ratio": "x"}), {"gates.2.metric": "not available in this version"}),
+    "a sample ratio of nothing": (("gates.2.metric", {"sample_ratio": "x"}), {"gates.2.metric.sample_ratio": "expected exposures"}),
     "a cost of an unknown harm": (("gates.2.metric", {"cost": {"let_inn": 1}}), {"gates.2.metric.cost.let_inn": "did you mean `let_in`"}),
     "a cost of nothing": (("gates.2.metric", {"cost": {"let_in": 0}}), {"gates.2.metric.cost.let_in": "must be > 0"}),
     "an action that is never taken": (

@@ -123,6 +123,18 @@ def test_the_percent_that_production_recorded_is_believed_before_that_of_the_sta
     assert arms.results()[0].status is Status.PASS
 
 
+@pytest.mark.parametrize(("percent", "status"), [(50.0, Status.PASS), (60.0, Status.FAIL)])
+def test_a_gate_on_the_split_passes_when_it_is_the_configured_one_and_fails_when_it_is_far_from_it(percent: float, status: Status):
+    """Of all units exposed, without a single measurement of them."""
+    feed = Feed(7, units=8_000, appeals=(0.0, 0.0))
+    feed.send(len(feed.rows), end=SINCE + 24 * HOUR)
+    plan = Plan((Gate(name="split", metric=Metric(kind="sample_ratio"), word="within", limit=0.05),), alpha=0.05, n_stages=1, listed={})
+    arms = Arms(ROLLOUT, topology.create(ROLLOUT, 1, MemoryBus()), plan, feed.log, percent=percent, since=SINCE)
+    arms.advance()
+    (row,) = arms.results()
+    assert (row.status, row.n_units, row.estimate) == (status, 8_000, pytest.approx(0.5 - percent / 100.0, abs=0.02))
+
+
 def test_state_of_another_plan_is_not_continued():
     """A changed gate folds nothing that was folded for another question."""
     feed = Feed(6, units=2_000, appeals=(0.1, 0.1))
