@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from analysis.gates import Test
 from analysis.metrics.contributions import contributions_of, rows_of
 from analysis.metrics.support import FAST, SLOW, UNKNOWN, Floats
+from analysis.online.judge import ArmsTest, SplitTest
+from analysis.online.judge import prepare as prepare_arms
+from analysis.online.sums import N_FIRST
 from analysis.sequential.groups import boundary, futility
 from analysis.staged import moments, null_mean, plan_of
 from analysis.types import Gate, InputError, PairTable
@@ -168,8 +171,66 @@ def forecast(test: Test, what: Assumed, *, alpha: float, fail_level: float) -> F
     shares: Any = what.shares * test.support.one  # counts, of which a fraction is one too
     passes = _crossing(lambda n: float(test.log_e_pass(shares * n)), -log(alpha))
     fails = _crossing(lambda n: float(test.log_e_fail(shares * n)), -log(fail_level))
+    return _first(test.gate, passes, fails, what)
+
+
+def forecast_arms(gate: Gate, share: float, *, alpha: float, fail_level: float) -> Forecast:
+    """Where a gate on a canary's two arms ends, and after how many units of both arms together.
+
+    While events are rare pairs of units decide, and may do so sooner; what is told here is the mixture over lifts, which decides from
+    `N_FIRST` units of each arm on (STATISTICS 6.7).
+
+    Args:
+        gate: Of the kind `online` or `sample_ratio`.
+        share: Of the units that the challenger serves, in (0, 1).
+        alpha: Level of its pass, in (0, 1).
+        fail_level: Level of its fail, in (0, 1).
+
+    Raises:
+        InputError: the gate cannot be computed.
+    """
+    test = prepare_arms(gate)
+    mean, why = _mean(gate, "numeric")
+    if mean is None:
+        return Forecast(ends="unknown", units=None, assumed=Assumed(shares=None, words="no `expect`: nobody says how much better it is"))
+    if isinstance(test, SplitTest):
+        served, design, values = share + mean, test.design, np.array([-share, 1.0 - share])
+        if not 0.0 <= served <= 1.0:
+            words = f"`expect` would make the challenger's share {served:.3g}"
+            return Forecast(ends="unknown", units=None, assumed=Assumed(shares=None, words=words))
+        chances = np.array([1.0 - served, served])
+        passes = _crossing(lambda n: float(design.log_e_pass(chances * n, values)), -log(alpha))
+        fails = _crossing(lambda n: float(design.log_e_fail(chances * n, values)), -log(fail_level))
+        return _first(gate, passes, fails, Assumed(shares=chances, words=f"the challenger serves {served:.3g} of the units"))
+    variance, how = _variance_of_a_unit(test)
+    if variance is None:
+        return Forecast(ends="unknown", units=None, assumed=Assumed(shares=None, words=how))
+    error = (variance / (share * (1.0 - share))) ** 0.5  # of the difference, at one unit of both arms together
+    passes = _crossing(lambda n: float(test.lifts.log_e_pass(mean, error / n**0.5, n)), -log(alpha))
+    fails = _crossing(lambda n: float(test.lifts.log_e_fail(mean, error / n**0.5, n)), -log(fail_level))
+    least = ceil(N_FIRST / min(share, 1.0 - share))
+    words = f"the difference is {mean:+.3g} ({why}), a unit's standard deviation {variance**0.5:.3g} ({how})"
+    first = [None if n is None else max(n, least) for n in (passes, fails)]
+    return _first(gate, first[0], first[1], Assumed(shares=None, words=words))
+
+
+def _variance_of_a_unit(test: ArmsTest) -> tuple[float | None, str]:
+    """Of what is measured of one unit, and where it is from; None, and why, where nobody can know."""
+    gate, spec = test.gate, test.spec
+    if spec.type == "ratio":
+        return None, "a ratio: how much it varies is known from its units only"
+    if gate.discordance is not None:
+        return gate.discordance / 2.0, "`discordance`, the variance of the difference of two units, is twice its square"
+    give = "give `discordance`, the variance of the difference of two units"
+    if spec.bound is not None:
+        return spec.bound**2 / 4.0, f"the largest there can be, so it takes fewer: {give}"
+    return None, f"nobody says how much a unit varies: {give}"
+
+
+def _first(gate: Gate, passes: int | None, fails: int | None, what: Assumed) -> Forecast:
+    """The end that comes first."""
     if passes is not None:
-        passes = max(passes, test.gate.min_units)
+        passes = max(passes, gate.min_units)
     if fails is not None and (passes is None or fails < passes):
         return Forecast(ends="fail", units=fails, assumed=what)
     return Forecast(ends="never" if passes is None else "pass", units=passes, assumed=what)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from analysis.gates import Test, prepare
 from analysis.metrics.contributions import labelled_rows
-from analysis.planning import Assumed, Ends, Forecast, assumed, forecast, measured
+from analysis.planning import Assumed, Ends, Forecast, assumed, forecast, forecast_arms, measured
 from analysis.types import Gate, InputError, PairTable
 from harness.core.rollout import Rollout
 from harness.roles.analyst import plan_of
@@ -23,10 +23,10 @@ DAY_S = 86_400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """How long one gate takes, or one segment of it.
+    """How long one gate takes, or one segment of it; a gate on a canary's arms, by the canary's percent, as segment.
 
-    units: contributions, one a unit; labelled ones where the gate needs labels. events: to be sampled until there are so many, None
-    where nobody knows. labels: among those events. days: with the wait for labels to mature. says: what all that assumes.
+    units: contributions, one a unit, of both arms together; labelled ones where the gate needs labels. events: to be sampled until there
+    are so many, None where nobody knows. labels: among those events. days: with the wait for labels to mature. says: what all that assumes.
     """
 
     gate: str
@@ -64,16 +64,49 @@ def plan(rollout: Rollout, *, per_day: float | None = None, table: PairTable | N
 
 
 def _rows(rollout: Rollout, gate: Gate, traffic: _Traffic) -> Iterator[Row]:
+    if gate.metric.group == "online":
+        yield from _arms(rollout, gate, traffic)
+        return
     levels = plan_of(rollout)
     try:
         test = prepare(gate)
     except InputError as error:
-        yield Row(gate=gate.name, segment=None, ends="unknown", units=None, events=None, labels=None, days=None, says=str(error))
+        yield _unknown(gate, str(error))
         return
     for segment, n_values, rows in _parts(rollout, gate, traffic.table):
         what = assumed(test) if traffic.table is None else _measured(test, traffic.table, rows)
         found = forecast(test, what, alpha=levels.alpha_of(gate), fail_level=levels.fail_level)
         yield _row(rollout, gate, segment, found, traffic, n_values)
+
+
+def _unknown(gate: Gate, why: str) -> Row:
+    return Row(gate=gate.name, segment=None, ends="unknown", units=None, events=None, labels=None, days=None, says=why)
+
+
+def _arms(rollout: Rollout, gate: Gate, traffic: _Traffic) -> Iterator[Row]:
+    """A row for each canary: units of both arms, and days as if every event brought a unit. Arms are not sampled: all traffic counts."""
+    canaries = [(number, stage.percent) for number, stage in enumerate(rollout.stages) if stage.kind == "canary" and stage.percent < 100.0]
+    if not canaries:
+        yield _unknown(gate, "is read in canary stages only, below 100 %, and the config has none")
+    wait = (gate.metric.window_us or 0) / DAY_US
+    for number, percent in canaries:
+        levels = plan_of(rollout, number)
+        try:
+            found = forecast_arms(gate, percent / 100.0, alpha=levels.alpha_of(gate), fail_level=levels.fail_level)
+        except InputError as error:
+            yield _unknown(gate, str(error))
+            return
+        says, days = found.assumed.words, None
+        if found.units is not None:
+            served = ceil(found.units * percent / 100.0)
+            says = f"at {percent:g} % {served:,} units of the challenger and {found.units - served:,} of the incumbent; {says}"
+            if traffic.a_day:
+                says += "; every event is of a new unit"
+                days = found.units / (traffic.a_day * 100.0 / rollout.sample_percent) + wait
+        yield Row(
+            gate=gate.name, segment={"canary": f"{percent:g} %"}, ends=found.ends, units=found.units, events=None, labels=None, days=days,
+            says=says,
+        )  # fmt: skip
 
 
 def _measured(test: Test, table: PairTable, rows: NDArray[np.bool_] | None) -> Assumed:

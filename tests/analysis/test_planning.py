@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from analysis import planning
 from analysis.gates import Test, prepare
+from analysis.online.evidence import OnlineEvidence
+from analysis.online.units import Exposures, Measurements
+from analysis.plan import Plan
 from analysis.simulate import World, ages
-from analysis.types import Gate, InputError, Metric
+from analysis.types import Gate, InputError, Metric, Status
 
 FLIP = Metric(kind="flip", policy="over_18")
 HARM = Metric(kind="harm", policy="over_18", truth=False, decisions=("true",))
@@ -142,6 +145,38 @@ def test_a_small_table_says_nothing():
     what = planning.measured(test_of(FLIP, "below", 0.5), table)
     assert what.shares is None
     assert "too few" in what.words
+
+
+@pytest.mark.parametrize("share", [0.5, 0.2])
+def test_real_arms_end_about_where_the_forecast_says(share):
+    """Half of all canaries sooner, half later: of two dozen at least a few have ended at half of it, nearly all at three times."""
+    metric = Metric(kind="online", measure="appeals", type="binary", window_us=1, better="lower", bound=1.0)
+    gate = Gate(name="appeals", metric=metric, word="worse_by_at_most", limit=0.06)
+    plan = Plan((gate,), alpha=0.05, n_stages=4, listed={})
+    n = planning.forecast_arms(gate, share, alpha=0.05, fail_level=plan.fail_level).units
+    assert n is not None
+    passed = {1: 0, 3: 0}
+    for seed in range(24):
+        rng = np.random.default_rng(seed)
+        for times in passed:
+            units, at = np.arange(1, times * n + 1, dtype=np.uint64), np.arange(times * n)
+            arm, hurt = (rng.random(times * n) < share).astype(np.int8), rng.random(times * n) < 0.5
+            evidence = OnlineEvidence(plan, {0: share})
+            evidence.fold(
+                Exposures(unit=units, at=at, arm=arm, period=0 * arm),
+                Measurements(measure=np.zeros(hurt.sum(), int), unit=units[hurt], at=at[hurt], value=np.ones(hurt.sum())),
+                np.array([times * n]),
+            )
+            passed[times] += evidence.results()[0].status is Status.PASS
+    assert 6 <= passed[1] <= 20 and passed[3] >= 22, passed
+
+
+def test_the_split_of_arms_is_forecast_from_its_own_evidence():
+    """A challenger that gets what it should passes; one that is expected beyond any share is not guessed."""
+    gate = Gate(name="split", metric=Metric(kind="sample_ratio"), word="within", limit=0.02)
+    found = planning.forecast_arms(gate, 0.5, **LEVELS)
+    assert found.ends == "pass" and found.units is not None and 2_000 < found.units < 20_000
+    assert planning.forecast_arms(gate, 0.01, **LEVELS).units < found.units  # a rare arm is told from 3 % soon
 
 
 @pytest.mark.parametrize(("p", "limit", "alpha"), [(0.2, 0.1, 0.05), (0.05, 0.1, 0.0), (-0.1, 0.1, 0.05), (0.1, 1.0, 0.05)])

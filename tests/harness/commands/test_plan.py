@@ -111,6 +111,33 @@ def test_events_a_day_take_the_place_of_the_tables(rollout, table):
     assert mine.days == pytest.approx((mine.events or 0) / 1_000)
 
 
+ARMS: dict[str, Any] = {
+    "exposures": {"topic": "x", "unit": "subject", "arm": "/arm"},
+    "online": {"appeals": {"topic": "a", "unit": "subject", "type": "binary", "window": "3d", "better": "lower"},
+               "visits": {"topic": "v", "unit": "subject", "type": "count", "window": "3d", "better": "lower"}},
+    "gates": [{"name": "appeals", "metric": {"online": "appeals"}, "worse_by_at_most": 0.02},
+              {"name": "rarer", "metric": {"online": "appeals"}, "worse_by_at_most": 0.05, "discordance": 0.1},
+              {"name": "visits", "metric": {"online": "visits"}, "worse_by_at_most": 0.05},
+              {"name": "split", "metric": {"sample_ratio": "exposures"}, "within": 0.05}],
+    "stages": [{"shadow": {}}, {"canary": {"percent": 10}}, {"canary": {"percent": 50}}, {"promote": {"bake": "1d"}}],
+}  # fmt: skip
+
+
+def test_a_gate_on_a_canarys_arms_is_planned_at_each_percent_where_anybody_can_know():
+    """Units of both arms; the more equal they are, the fewer; a count has no largest variance, so nobody knows."""
+    rows = by_gate(plan(config.parse({**copy.deepcopy(CONFIG), **ARMS}, source="a test", folder=Path()), per_day=1_000))
+    assert [row.segment for row in rows["appeals"]] == [{"canary": "10 %"}, {"canary": "50 %"}]
+    tenth, half = rows["appeals"]
+    assert tenth.units and half.units and tenth.units == pytest.approx(half.units / (4 * 0.1 * 0.9), rel=0.1)
+    assert (half.ends, half.events, half.days) == ("pass", None, pytest.approx(half.units / 1_000 + 3))
+    assert "of the challenger" in half.says and "at 50 %" in half.says
+    assert rows["rarer"][0].units == 10_000, "no fewer than a thousand units of the smaller arm"
+    assert [row.ends for row in rows["visits"]] == ["unknown"] * 2 and "give `discordance`" in rows["visits"][0].says
+    assert [row.ends for row in rows["split"]] == ["pass"] * 2
+    without = {**copy.deepcopy(CONFIG), **ARMS, "stages": [{"shadow": {}}]}
+    assert {row.ends for row in plan(config.parse(without, source="a test", folder=Path()))} == {"unknown"}
+
+
 def row(gate: str, ends: Any, days: float | None) -> Row:
     return Row(gate=gate, segment=None, ends=ends, units=None, events=None, labels=None, days=days, says="")
 
