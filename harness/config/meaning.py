@@ -30,7 +30,7 @@ S = TypeVar("S")
 D = TypeVar("D")
 IN_PROCESSES = ("python:", "onnx:")  # models that run in processes of the lane's own
 SCHEMES = ("python:", "recorded:", "oip+http://", "oip+https://", "http://", "https://", "onnx:", "mlflow:models:/")
-_DEFAULT_STAGES = (Stage(kind="shadow"), Stage(kind="promote", bake_s=7 * 86_400.0))
+_DEFAULT_STAGES = (Stage(kind="shadow"),)  # nobody is served by a challenger unless the config says so
 _COLUMNS = frozenset({"missing", "latency_ms", "segment", "truth"})
 _SHAPES = {
     "python:": re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*\Z"),
