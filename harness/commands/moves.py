@@ -108,6 +108,8 @@ def waive(
 
     def consider(state: State) -> _Record | str:
         _not_ended(state)
+        if is_author(state, by.name):
+            raise Refused(f"{by.name} registered this config, and the author's own waiver does not count; ask somebody else")
         mine = [said for said in state.waivers if said.gate == gate and person(said.by) == person(by.name) and said.expires >= after]
         if mine:
             return f"{by.name} has waived {gate} already, until {timestamp(max(said.expires for said in mine))}"
@@ -230,5 +232,6 @@ def _until(text: str, after: int) -> int:
 
 
 def _waivers(state: State, gate: str, look: int) -> str:
-    people = {person(said.by) for said in state.waivers if said.gate == gate and said.expires >= look}
+    said = [said for said in state.waivers if said.gate == gate and said.expires >= look and not is_author(state, said.by)]
+    people = {person(each.by) for each in said}
     return f"{len(people)} people have, it counts" if len(people) >= WAIVER_PEOPLE else f"{len(people)} of {WAIVER_PEOPLE} people have"

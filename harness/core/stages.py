@@ -118,10 +118,10 @@ class State:
         return self.standing not in (Standing.RUNNING, Standing.PAUSED)
 
     def waived(self, look: int) -> frozenset[str]:
-        """The gates that two people waived, at a look (record time, microseconds)."""
+        """The gates that two people waived, at a look (record time, microseconds). The config's authors do not count."""
         people: dict[str, set[str]] = {}
         for said in self.waivers:
-            if said.gate is not None and look <= said.expires:
+            if said.gate is not None and look <= said.expires and not is_author(self, said.by):
                 people.setdefault(said.gate, set()).add(person(said.by))
         return frozenset(gate for gate, names in people.items() if len(names) >= WAIVER_PEOPLE)
 

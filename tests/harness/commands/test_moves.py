@@ -195,6 +195,15 @@ def test_two_people_waive_a_gate_until_a_record_time(world):
     assert (world.state.waived(NOW + HOUR), world.state.waived(NOW + HOUR + 1)) == ({"it answers"}, frozenset())
 
 
+def test_an_authors_waiver_is_refused_and_one_in_the_chain_is_not_counted(world):
+    """As with an approval: nobody takes back a part of their own question."""
+    with pytest.raises(moves.Refused, match="the author's own waiver does not count; ask somebody else"):
+        world.waive("Ada")
+    assert world.state.waivers == ()
+    world.write("waived", by=Author(name="ada", via="cli"), gate="it answers", expires=timestamp(NOW + 24 * HOUR))
+    assert world.waive("bea").says.endswith("1 of 2 people have")
+
+
 def test_a_waiver_again_adds_nothing_while_it_is_in_force(world):
     """A duration gives another time at each try; the first one stands."""
     world.waive()

@@ -139,6 +139,16 @@ def test_a_waiver_is_two_peoples_word_until_it_expires():
     assert fold(state, record("entered", stage=1, since=timestamp(HOUR)), head="e").waived(HOUR) == frozenset()
 
 
+def test_an_authors_word_waives_no_gate():
+    """Whoever wrote the question must not take a part of it back; also not under another spelling, and also not who amended it."""
+    said = [record("waived", who, gate="g", expires=timestamp(20 * HOUR)) for who in ("bea", "Author ", "cyd")]
+    state = after(*said[:2])
+    assert state.waived(10 * HOUR) == frozenset()
+    assert fold(state, said[2], head="w").waived(10 * HOUR) == {"g"}
+    amended = after(record("amended", "cyd", sha256="1", since=timestamp(HOUR)), *said)
+    assert amended.waived(10 * HOUR) == frozenset()
+
+
 KINDS = ["registered", *sorted({kind for moves in MOVES.values() for kind in moves}), "unknown"]
 
 
