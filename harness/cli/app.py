@@ -10,7 +10,7 @@ import typer
 from harness import config
 from harness.adapters.models.recorded import check_recorded
 from harness.api import address
-from harness.cli import audit, demo, live, moving, people, printing, replaying, tables, tokens
+from harness.cli import audit, demo, exporting, live, moving, people, printing, replaying, role, tables, tokens
 from harness.cli.stores import DATA
 from harness.wiring import code_version
 
@@ -97,19 +97,7 @@ def up(
     raise typer.Exit(live.up(found, config_file, where, shards=shards, roles=roles, api=api, anchor=anchor, as_json=json))
 
 
-@app.command(hidden=True)
-def role(
-    name: str,
-    config_file: Annotated[Path, typer.Option("--config")],
-    bus: Annotated[str, typer.Option(envvar="SHADOW_BUS")],
-    store: Annotated[str, typer.Option(envvar="SHADOW_STORE")],
-    shards: Annotated[int, typer.Option()],
-    listen: Annotated[str, typer.Option()] = address.DEFAULT,
-    read_needs_token: Annotated[bool, typer.Option("--read-needs-token")] = False,
-) -> None:
-    """Run one role in this process. `shadow up` starts these."""
-    api = live.Api(listen, read_needs_token)
-    live.role(name, config.load(config_file), bus=bus, store=store, shards=shards, api=api)
+app.command(hidden=True)(role.role)
 
 
 @app.command()
@@ -142,15 +130,7 @@ def decide(
     raise typer.Exit(live.decide(name, live.Where(None, store, data), timeout_s=timeout if wait else 0.0, as_json=json))
 
 
-@app.command()
-def export(
-    name: Name = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")] = Path("pairs.parquet"),
-    store: Store = None,
-    data: Data = DATA,
-) -> None:
-    """Write the pair table of a rollout as Parquet: one row an event."""
-    live.export(name, live.Where(None, store, data), output)
+app.command()(exporting.export)
 
 
 @app.command()

@@ -1,11 +1,7 @@
-"""`shadow up` and what looks at a running rollout: status, decide, export, report."""
+"""`shadow up` and what looks at a running rollout: status, decide, report."""
 
 from __future__ import annotations
 
-import gc
-import os
-import signal
-import socket
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,17 +10,17 @@ from typing import Any, NamedTuple
 import structlog
 
 from harness import config
-from harness.adapters import parquet
 from harness.adapters.anchor import WEB
 from harness.api import address
 from harness.cli import printing
+from harness.cli.exporting import written
 from harness.cli.logs import log_to_stderr
+from harness.cli.role import API, stop_signals
 from harness.cli.stores import Place, place, wire
 from harness.commands import decide as deciding
 from harness.commands import registry
-from harness.commands.health import Beat, role_health
+from harness.commands.health import role_health
 from harness.commands.replay import whole_table
-from harness.commands.run import run
 from harness.commands.status import document as status_document
 from harness.core.errors import StoreFull, Unavailable, UsageError
 from harness.core.rollout import Rollout
@@ -34,7 +30,6 @@ from harness.pages.words import place_words
 from harness.supervisor import Supervisor
 from harness.wiring import Wiring, create, open_directory, open_presence
 
-API = "api"
 STOP_S = 15.0
 NOT_READY = 3
 LOOK_S = 1.0
@@ -53,14 +48,6 @@ class Api(NamedTuple):
 
     listen: str
     closed: bool = False
-
-
-def stop_signals() -> Callable[[], bool]:
-    """Whether SIGINT or SIGTERM has come, from now on."""
-    came: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: came.append(number))
-    return lambda: bool(came)
 
 
 # ------------------------------------------------------------------------------------------------------------------------ running
@@ -133,31 +120,6 @@ def _watch(supervisor: Supervisor, wiring: Wiring, there: Place, stopped: Callab
                 printing.note(line)
 
 
-def role(name: str, rollout: Rollout, *, bus: str, store: str, shards: int, api: Api) -> None:
-    """Runs one role in this process until a signal comes."""
-    stopped = stop_signals()
-    log_to_stderr()
-    if name == API:
-        from harness.api.server import serve
-        from harness.api.service import Service
-
-        service = Service(bus=bus, store=store, topic=rollout.events.topic)
-        serve(service, api.listen, rollout=rollout.name, stopped=stopped, closed=api.closed)
-        return
-    gc.freeze()  # what is loaded by now stays; a role makes and drops many small tuples, and no cycles
-    gc.set_threshold(50_000, 20, 100)
-    worker = f"{socket.gethostname()}:{os.getpid()}"
-    wirings: list[Wiring] = []
-
-    def wired() -> Wiring:
-        if not wirings:
-            wirings.append(Wiring(rollout, bus, store, shards))
-        return wirings[0]
-
-    beat = Beat(open_presence(store, rollout), name)
-    run(lambda: wired().running(name), role=name, worker=worker, shares=lambda: wired().shares(), beat=beat, stopped=stopped)
-
-
 # ------------------------------------------------------------------------------------------------------------------------ looking
 def status_line(document: Mapping[str, Any]) -> str:
     """The same in one line."""
@@ -221,30 +183,11 @@ def decide(name: str | None, where: Where, *, timeout_s: float, as_json: bool) -
     return EXIT_CODES[found["verdict"]]
 
 
-def export(name: str | None, where: Where, output: Path) -> None:
-    """Writes the pair table as Parquet."""
-    if not parquet.available():
-        raise UsageError("export needs pyarrow: pip install 'shadow-harness[parquet]'")
-    with place(bus=None, store=where.store, data=where.data, create=False) as there:
-        wiring = wire(name, there)
-        table = whole_table(wiring.rollout, [wiring.pair_log(shard) for shard in range(wiring.shards)])
-    _write(output, lambda: parquet.write(wiring.rollout, table, output))
-    printing.note(f"{output}: {len(table):,} rows")
-
-
 def report(name: str | None, where: Where, output: Path) -> None:
     """Writes the report."""
     with place(bus=None, store=where.store, data=where.data, create=False) as there:
         wiring = wire(name, there)
         found, waits = wiring.verdicts()(), wiring.waits_for()
         table = whole_table(wiring.rollout, [wiring.pair_log(shard) for shard in range(wiring.shards)])
-    _write(output, lambda: output.write_text(render(wiring.rollout, found, table, waits), encoding="utf-8"))
+    written(output, lambda: output.write_text(render(wiring.rollout, found, table, waits), encoding="utf-8"))
     printing.note(f"report: {output}")
-
-
-def _write(output: Path, write: Callable[[], object]) -> None:
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write()
-    except OSError as error:
-        raise UsageError(f"{output}: cannot be written: {error.strerror or error}") from None
