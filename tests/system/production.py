@@ -11,22 +11,31 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import redis
 import yaml
+from kafka import KafkaProducer
+from kafka.admin import KafkaAdminClient
+from kafka.errors import UnknownTopicOrPartitionError
 
+from harness.commands import moves
+from harness.core.records import Author
 from harness.core.routing import Hasher
 from harness.core.stages import State, Wait, is_of, next_move
 from harness.roles.standing import Follower
+from harness.wiring import open_journal, reopen
 
 START = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=10)  # evidence must not have expired
 STEP = timedelta(hours=4)
 TOPICS = ("week.events", "week.outcomes", "week.exposures", "week.complaints")
+COMPLAIN = 0.04  # of the people who were served
 ROLES = ("router", "lane:incumbent", "lane:challenger", "joiner", "observer", "analyst", "controller")
 
 
@@ -70,7 +79,8 @@ class Files:
 @dataclass(slots=True)
 class Production:
     """The traffic. send: gives (topic, record) pairs to the bus. bad_from: the percent from which on the challenger lets minors in; more
-    than 100 is the bake time. lost: the share of the challenger's exposures that production forgets to report."""
+    than 100 is the bake time. lost: the share of the challenger's exposures that production forgets to report. exposed: units that the
+    challenger served so far. turned: when it turned bad, in record time."""
 
     send: Callable[[Sequence[tuple[str, bytes]]], object]
     units: int
@@ -79,6 +89,7 @@ class Production:
     lost: float = 0.0
     steps: int = 0
     exposed: int = 0
+    turned: datetime | None = None
     hasher: Hasher = field(default_factory=lambda: Hasher("week"))
 
     def step(self, percent: float, baking: bool) -> None:
@@ -86,6 +97,7 @@ class Production:
         rng = random.Random(self.seed * 100_000 + self.steps)
         begins = START + STEP * self.steps
         bad = percent >= self.bad_from or (baking and self.bad_from > 100 and self.bad_from < 1_000)
+        self.turned = self.turned or (begins if bad else None)
         records: list[tuple[datetime, str, dict[str, Any]]] = []
         for n in range(self.units):
             when = begins + STEP * ((n + 0.5) / self.units)
@@ -103,12 +115,13 @@ class Production:
         self, rng: random.Random, name: str, when: datetime, percent: float, bad: bool
     ) -> list[tuple[datetime, str, dict[str, Any]]]:
         """One event of a new person, the label, the exposure and perhaps a complaint, all within the same step."""
-        age = rng.uniform(10, 18) if rng.random() < 0.5 else rng.uniform(18, 30)
-        guesses = {"incumbent": age + rng.gauss(0, 3), "challenger": age + rng.gauss(5 if bad else 0, 1.5)}
-        said = {lane: {"age": max(0.0, guess)} for lane, guess in guesses.items()}
+        age, guesses = person(rng, bad)
+        said = {lane: {"age": guess} for lane, guess in guesses.items()}
         found = [(when, "week.events", {"id": f"e{name}", "subject": f"u{name}", "data": said})]
         label = {"id": f"l{name}", "data": {"event_id": f"e{name}", "age": age}}
         found.append((when + timedelta(microseconds=1), "week.outcomes", label))
+        if percent == 100.0:
+            self.exposed += 1
         if 0.0 < percent < 100.0:
             arm = "challenger" if self.hasher.fraction(b"arm", f"u{name}") * 100.0 < percent else "incumbent"
             if arm == "challenger":
@@ -116,9 +129,45 @@ class Production:
             if arm == "incumbent" or rng.random() >= self.lost:
                 shown = {"id": f"x{name}", "subject": f"u{name}", "data": {"arm": arm, "percent": percent}}
                 found.append((when + timedelta(microseconds=2), "week.exposures", shown))
-            if rng.random() < 0.04:
+            if rng.random() < COMPLAIN:
                 found.append((when + timedelta(microseconds=3), "week.complaints", {"id": f"c{name}", "subject": f"u{name}", "data": {}}))
         return found
+
+
+def person(rng: random.Random, bad: bool) -> tuple[float, dict[str, float]]:
+    """(age, what each model guesses it is) of a new person. A challenger that has turned bad takes them for five years older."""
+    age = rng.uniform(10, 18) if rng.random() < 0.5 else rng.uniform(18, 30)
+    guesses = {"incumbent": age + rng.gauss(0, 3), "challenger": age + rng.gauss(5 if bad else 0, 1.5)}
+    return age, {lane: max(0.0, guess) for lane, guess in guesses.items()}
+
+
+def to_redis(client: redis.Redis) -> Callable[[Sequence[tuple[str, bytes]]], object]:
+    """What sends records to Redis Streams, many in one go."""
+
+    def send(records: Sequence[tuple[str, bytes]]) -> None:
+        with client.pipeline(transaction=False) as pipe:
+            for topic, record in records:
+                pipe.xadd(topic, {"value": record})
+            pipe.execute()
+
+    return send
+
+
+@contextmanager
+def to_kafka(address: str) -> Iterator[Callable[[Sequence[tuple[str, bytes]]], object]]:
+    """What sends records to Kafka, all acknowledged when it returns; deletes the rollout's topics at the end."""
+    producer = KafkaProducer(bootstrap_servers=address, acks="all")
+
+    def send(records: Sequence[tuple[str, bytes]]) -> None:
+        for sent in [producer.send(topic, value=record) for topic, record in records]:
+            sent.get(60)
+
+    yield send
+    producer.close()
+    with KafkaAdminClient(bootstrap_servers=address) as admin:
+        for topic in (*TOPICS, *(f"week.{name}" for name in ("mirror", "predictions", "records"))):
+            with suppress(UnknownTopicOrPartitionError):
+                admin.delete_topics([topic])
 
 
 def _text(when: datetime) -> str:
@@ -138,7 +187,8 @@ def written(folder: Path, percents: Sequence[float]) -> Files:
 
 @dataclass(slots=True)
 class Week:
-    """A running rollout and its production. rollout: the config, parsed; follower: where the rollout stands, from its journal."""
+    """A running rollout and its production. rollout: the config, parsed; follower: where the rollout stands, from its journal. exposed:
+    stage -> units that the challenger served in it. told: is called after each step."""
 
     running: Any
     production: Production
@@ -146,6 +196,8 @@ class Week:
     follower: Follower
     processes: ModuleType
     history: list[tuple[str, int]] = field(default_factory=list)
+    exposed: dict[int, int] = field(default_factory=dict)
+    told: Callable[[Week], None] = lambda week: None
 
     def state(self) -> State:
         """Where the rollout stands."""
@@ -158,8 +210,11 @@ class Week:
             assert self.production.steps < most, f"after {most} steps: {state}; {self.waits()}\n{self.running.words()}"
             stage = self.rollout.stages[state.stage]
             percent = {"shadow": 0.0, "canary": stage.percent, "promote": 100.0}[stage.kind]
+            before, number = self.production.exposed, state.stage
             self.production.step(percent, stage.kind == "promote")
             state = self._thought()
+            self.exposed[number] = self.exposed.get(number, 0) + self.production.exposed - before
+            self.told(self)
         return state
 
     def _thought(self) -> State:
@@ -191,6 +246,14 @@ class Week:
         return ["no verdict"] if found is None else next_move(self.rollout, self.state(), found).reasons
 
     def approve(self, name: str, role: str) -> None:
+        """A person's approval, by the function that command line and API call."""
+        wiring = reopen("week", self.running.address(), self.running.address())
+        journal, by = open_journal(wiring.store_url, wiring.rollout), Author(name=name, via="api")
+        moves.approve(
+            wiring.rollout, journal, wiring.clock, by=by, roles=(role,), reason="it looks right", verdict=wiring.verdicts()()
+        )  # fmt: skip
+
+    def approve_by_hand(self, name: str, role: str) -> None:
         """As a person does, on the command line, with a token."""
         made = self._shadow("token", "create", name, "--role", role, "--scope", "approve")
         token = next(word for word in made.split() if word.startswith("shadow_"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,20 +21,25 @@ UNITS = 600
 
 @pytest.fixture
 def week(
-    production: ModuleType, up: Any, processes: ModuleType, redis_url: str, redis_db: Any, tmp_path: Path
-) -> Callable[..., Any]:
-    """A rollout that runs on the session's Redis, and its production."""
+    production: ModuleType, up: Any, processes: ModuleType, redis_url: str, redis_db: Any, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Any]]:
+    """A rollout that runs on the session's Redis, or on Kafka with its store there, and its production."""
+    with ExitStack() as producers:
 
-    def start(percents: Sequence[float] = PERCENTS, units: int = UNITS, **traffic: Any) -> Any:
-        files = production.written(tmp_path / "config", percents)
-        running = up(files, url=redis_url, roles=production.ROLES)
-        running.name = "week"
-        running.start()
-        rollout = load(files.config)
-        follower = Follower(RedisJournal(redis_url, "week", keep_s=3_600.0))
-        return production.Week(running, production.Production(running.send, units, **traffic), rollout, follower, processes)
+        def start(percents: Sequence[float] = PERCENTS, units: int = UNITS, bus: str = "redis", **traffic: Any) -> Any:
+            files, options, send = production.written(tmp_path / "config", percents), [], production.to_redis(redis_db)
+            if bus == "kafka":
+                address = request.getfixturevalue("kafka_broker").address
+                options, send = ["--bus", f"kafka://{address}"], producers.enter_context(production.to_kafka(address))
+            running = up(files, url=redis_url, options=options, roles=production.ROLES)
+            producers.callback(running.close)  # before its topics go
+            running.name = "week"
+            running.start()
+            rollout = load(files.config)
+            follower = Follower(RedisJournal(redis_url, "week", keep_s=3_600.0))
+            return production.Week(running, production.Production(send, units, **traffic), rollout, follower, processes)
 
-    return start
+        yield start
 
 
 def test_a_good_challenger_walks_shadow_canary_and_bake_and_never_skips_a_stage(week: Callable[..., Any]):
@@ -42,15 +48,16 @@ def test_a_good_challenger_walks_shadow_canary_and_bake_and_never_skips_a_stage(
     ready = found.live(lambda state: found.production.steps >= 3, most=3)
     assert ready.stage == 0, "time, pairs and gates say so, and nobody approved yet"
     assert "approval: 0 of 1 people" in found.waits()[0]
-    found.approve("bea", "policy")
+    found.approve_by_hand("bea", "policy")
     state = found.live(lambda state: state.final, most=40)
     assert state.standing is Standing.PROMOTED
     assert [stage for n, (_, stage) in enumerate(found.history) if n == 0 or found.history[n - 1][1] != stage] == [0, 1, 2, 3]
 
 
-def test_one_that_turns_bad_in_canary_is_rolled_back_by_itself(week: Callable[..., Any]):
+@pytest.mark.parametrize("bus", ["redis", pytest.param("kafka", marks=pytest.mark.slow)])
+def test_one_that_turns_bad_in_canary_is_rolled_back_by_itself(week: Callable[..., Any], bus: str):
     """Nobody watches: the gate on minors fails within the stage, and nobody is served by the challenger any more."""
-    found = week(bad_from=50.0)
+    found = week(bad_from=50.0, bus=bus)
     found.approve("bea", "policy")
     state = found.live(lambda state: state.final, most=40)
     assert (state.standing, state.stage) == (Standing.ROLLED_BACK, 2)
