@@ -52,6 +52,7 @@ from harness.roles.analyst import Analyst
 from harness.roles.analysts import Analysts
 from harness.roles.anchoring import Anchoring
 from harness.roles.controller import Controller, Controllers
+from harness.roles.frontier import Frontier
 from harness.roles.joiner import Joiner, Joiners
 from harness.roles.lane import Lane
 from harness.roles.observer import Observer
@@ -272,7 +273,7 @@ class Wiring:
 
         return Controller(
             self.rollout, journal=journal, ledger=self.ledger, clock=self.clock, outbox=outbox, code_version=code_version(),
-            evidence=evidence,
+            evidence=evidence, frontier=lambda: Frontier(self.topology, self.bus, self.intake),
         )  # fmt: skip
 
     def sealer(self) -> Sealer:

@@ -28,7 +28,7 @@ class CompanionView:
 
 
 def of_stage(verdict: Mapping[str, Any], table: PairTable) -> PairTable:
-    """The pairs of the verdict's stage: a later stage counts only what arrived after the look on which it was entered."""
+    """The pairs of the verdict's stage: a later stage counts only what arrived after it was entered."""
     since = microseconds(verdict["since"]) if verdict.get("since") else None
     return table if since is None else table.take(table["arrived"] > since)
 

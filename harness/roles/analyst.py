@@ -3,8 +3,8 @@
 Labelled gates fold the same order with a second prefix that lags by `matures`. A label that comes after its event was folded makes
 the labelled statistics be folded anew, so that the verdict is a function of the pairs and labels alone, never of when it looked.
 
-It follows the journal: each stage is a new process, with no evidence of the one before, over the rows that arrived after the look on which
-the stage was entered.
+It follows the journal: each stage is a new process, with no evidence of the one before, over the rows that arrived after the record
+time that the record of its begin names.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from harness.core.errors import HeadMoved, RecordError
+from harness.core.reading import microseconds, timestamp
 from harness.core.records import CONTROLLER, body, evidence_of
 from harness.core.rollout import Rollout
 from harness.core.stages import MOVES, State, Wait, next_move, percent
@@ -21,6 +22,7 @@ from harness.core.verdicts import staleness
 from harness.ports.clock import Clock
 from harness.ports.journal import Journal
 from harness.ports.ledger import Ledger
+from harness.roles.frontier import Frontier
 from harness.roles.outbox import Outbox
 from harness.roles.standing import Follower
 
@@ -32,20 +34,23 @@ Evidence = Callable[[State, Mapping[str, Any]], Mapping[str, Any]]
 
 
 class Controller:
-    """One rollout's controller. outbox: opened when there is first something to tell, so that a bus that is away stops no rollback.
+    """One rollout's controller. outbox, frontier: opened when they are first needed, so that a bus that is away stops no rollback.
 
-    evidence: what a record says of what it rests on; `core.records.evidence_of` without.
+    frontier: which events a new stage must not count; without, those after the look count. evidence: what a record says of what it rests
+    on; `core.records.evidence_of` without.
     """
 
     def __init__(
         self, rollout: Rollout, *, journal: Journal, ledger: Ledger, clock: Clock, outbox: Callable[[], Outbox], code_version: str,
-        evidence: Evidence | None = None,
+        evidence: Evidence | None = None, frontier: Callable[[], Frontier] | None = None,
     ) -> None:  # fmt: skip
         self.rollout, self._journal, self._ledger, self._clock = rollout, journal, ledger, clock
         self._open_outbox, self._code_version = outbox, code_version
         self._evidence = evidence or (lambda state, verdict: evidence_of(rollout, state, verdict, code_version=code_version))
         self._follower = Follower(journal)
         self._outbox: Outbox | None = None
+        self._open_frontier = frontier
+        self._frontier: Frontier | None = None
         self._log = structlog.get_logger().bind(role="controller", rollout=rollout.name)
         self._damage = self._unsettled = ""
 
@@ -74,23 +79,43 @@ class Controller:
         old = staleness(published.looked, verdict["expires"], self._clock.now())
         move = next_move(self.rollout, state, verdict, stale=old)
         if isinstance(move, Wait):
+            self._frontier = None
+            return 0
+        since = self._since(move.kind, verdict)
+        if since is None:
             return 0
         rests = self._evidence(state, verdict) if move.kind not in FORWARD else self._settled(state, verdict)
         if rests is None:
+            self._frontier = None
             return 0
         stage = state.stage if move.stage is None else move.stage
         after = replace(state, standing=MOVES[state.standing][move.kind], stage=stage)
         record = body(
             move.kind, rollout=self.rollout.name, at=self._clock.now(), by=CONTROLLER, reason="; ".join(move.reasons), stage=stage,
-            since=verdict["as_of"], percent=percent(self.rollout, after), **rests,
+            since=since, percent=percent(self.rollout, after), **rests,
         )  # fmt: skip
         try:
             self._journal.append(record, after=state.head)
         except HeadMoved:
+            self._frontier = None
             return 1  # by a person or another controller: what is right now is found at the next step
+        self._frontier = None
         was, now = self.rollout.stages[state.stage].kind, self.rollout.stages[stage].kind
         self._log.info(f"rollout.{move.kind}", before=was, now=now, percent=percent(self.rollout, after), reason=move.reasons[0])
         return 1
+
+    def _since(self, kind: str, verdict: Mapping[str, Any]) -> str | None:
+        """The record time after which events count for what follows; None while that cannot be said.
+
+        A stage counts no event that was there before it began: neither one that the look has not reached, nor, after a downtime, the
+        hours that wait in the topic. So it begins when the router has read all that was there when the move was found.
+        """
+        look: str | None = verdict["as_of"]
+        if kind != "entered" or self._open_frontier is None:
+            return look
+        self._frontier = self._frontier or self._open_frontier()
+        passed = self._frontier.passed()
+        return None if passed is None or look is None else timestamp(max(passed, microseconds(look) or 0))
 
     def _settled(self, state: State, verdict: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """What a move forward rests on; None when the pairs, folded again, give a gate another result than the verdict does: labels came

@@ -24,6 +24,7 @@ from harness.ports.model import Call, Reply
 from harness.roles import topology
 from harness.roles.analyst import Analyst
 from harness.roles.controller import Controller
+from harness.roles.frontier import Frontier
 from harness.roles.joiner import Joiner
 from harness.roles.lane import Lane
 from harness.roles.outbox import Outbox
@@ -160,6 +161,7 @@ class Crew:
             return Controller(
                 self.rollout, journal=journal, ledger=ledger, clock=self.clock, code_version="1",
                 outbox=lambda: Outbox("small", self.topology.records, journal=journal, bus=common["bus"], intake=intake, keep=self.keep),
+                frontier=lambda: Frontier(self.topology, common["bus"], intake),
             )  # fmt: skip
         return Analyst(
             self.rollout, self.topology, pair_logs=[port(log) for log in self.logs], intake=intake, ledger=ledger, clock=self.clock,

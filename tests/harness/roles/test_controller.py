@@ -13,6 +13,7 @@ from harness.core.records import digest
 from harness.core.stages import since_text
 from harness.ports.journal import Link
 from harness.ports.ledger import Published
+from harness.roles import router
 from harness.roles.analyst import canonical
 
 SECOND, HOUR = 1_000_000, 3_600_000_000
@@ -133,6 +134,25 @@ def test_after_downtime_no_stage_is_skipped(walking: Callable[..., Any]):
     assert moves(one) == [GOOD[0]]
     assert one.records()[-1]["since"] == timestamp(START + 10 * HOUR)
     for hour in range(10, 18):
+        one.send("events", events(one, hour, hour + 1))
+        one.walk(2)
+    assert moves(one) == GOOD
+
+
+def test_hours_that_waited_in_the_topic_are_no_hours_of_a_canary(walking: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
+    """All roles were down, production went on. They come back and read twelve hours in a moment: all of them came before the first canary,
+    when nobody was served by the challenger, and none of them lets the next stage begin."""
+    monkeypatch.setattr(router, "READ_LIMIT", 12)  # so that looks are read on the way
+    one = walking()
+    approve(one)
+    one.send("events", [record for hour in range(12) for record in events(one, hour, hour + 1)])
+    for _ in range(60):
+        one.clock.move_to(one.clock.now() + SECOND)
+        for name in one.names:
+            one.step(name)
+    assert moves(one) == [GOOD[0]]
+    assert one.records()[-1]["since"] >= timestamp(START + 12 * HOUR)
+    for hour in range(12, 20):
         one.send("events", events(one, hour, hour + 1))
         one.walk(2)
     assert moves(one) == GOOD

@@ -28,7 +28,7 @@ def chain_of(*bodies: bytes) -> MemoryJournal:
 def test_each_call_reads_what_is_new(monkeypatch: pytest.MonkeyPatch):
     """And gives what a fold of the whole chain gives."""
     journal = chain_of(record("registered"))
-    follower, starts = Follower(journal), []
+    follower, starts = Follower(journal, seconds=lambda: 0.0), []
     read = journal.read
     monkeypatch.setattr(journal, "read", lambda start=0: starts.append(start) or read(start))
     assert follower.now().standing is Standing.RUNNING
@@ -36,6 +36,22 @@ def test_each_call_reads_what_is_new(monkeypatch: pytest.MonkeyPatch):
     assert follower.now().standing is Standing.PAUSED
     assert follower.now() == Follower(journal).now()
     assert starts == [0, 1, 2, 0]
+
+
+def test_a_store_that_was_put_back_to_an_older_state_is_damage_for_whoever_has_seen_the_newer_one():
+    """From a backup from before the rollback the challenger would serve again. It stays damage until somebody looks, or begins anew."""
+    journal, now = chain_of(record("registered"), record("rolled_back")), [0.0]
+    follower = Follower(journal, seconds=lambda: now[0])
+    assert follower.now().standing is Standing.ROLLED_BACK
+    lost = journal._links.pop()
+    for now[0] in (1.0, 1.1, 2.5):
+        with pytest.raises(RecordError, match="record 1 is gone: the store was put back to an older state; the chain is damaged"):
+            follower.now()
+    journal.append(record("paused"), after=journal.read()[-1].hash)
+    with pytest.raises(RecordError, match="record 1 is gone"):
+        follower.now()
+    journal._links[-1] = lost
+    assert follower.now().standing is Standing.ROLLED_BACK
 
 
 @pytest.mark.parametrize("damage", ["edited", "unlinked", "not JSON", "lacking", "out of order"])
