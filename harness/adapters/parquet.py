@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -41,6 +41,15 @@ def encode(rollout: Rollout, table: PairTable, facts: Mapping[str, str]) -> byte
     buffer = io.BytesIO()
     pq.write_table(_arrow(rollout, table, facts), buffer, **CANONICAL)
     return buffer.getvalue()
+
+
+def write_columns(columns: Mapping[str, Any], times: Collection[str], path: Path) -> None:
+    """Writes plain columns, all of one length; those of `times` are microseconds, and become times in UTC."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {name: pa.timestamp("us", tz="UTC") if name in times else None for name in columns}
+    pq.write_table(pa.table({name: pa.array(column, kinds[name]) for name, column in columns.items()}), path)
 
 
 def _arrow(rollout: Rollout, table: PairTable, facts: Mapping[str, str]) -> Any:

@@ -58,16 +58,21 @@ def moving_routes(service: Service, guard: Guard) -> APIRouter:
 
         return _done(service.get(name), who, move)
 
-    def plain(what: str, how: Callable[..., moves.Moved]) -> None:
+    def plain(what: str, how: Callable[..., moves.Moved], *, sees: bool = False) -> None:
         @router.post(f"/v1/rollouts/{{name}}/{what}")
         def command(name: str, who: Token = a_token, content: bytes = a_body) -> dict[str, Any]:
             said = _said(content, reason=str)
-            return _done(
-                service.get(name), who, lambda served, by: how(served.watched.rollout, served.journal, served.watched.clock, by=by, **said)
-            )
 
-    for what, how in (("pause", moves.pause), ("resume", moves.resume), ("rollback", moves.rollback)):
-        plain(what, how)
+            def move(served: Served, by: Author) -> moves.Moved:
+                watched = served.watched
+                seen = {"verdict": watched.verdict()} if sees else {}
+                return how(watched.rollout, served.journal, watched.clock, by=by, **said, **seen)
+
+            return _done(service.get(name), who, move)
+
+    plain("pause", moves.pause)
+    plain("resume", moves.resume)
+    plain("rollback", moves.rollback, sees=True)
     return router
 
 

@@ -14,6 +14,7 @@ from harness.adapters.anchor import WEB
 from harness.api import address
 from harness.cli import printing
 from harness.cli.exporting import written
+from harness.cli.exporting import written
 from harness.cli.logs import log_to_stderr
 from harness.cli.role import API, stop_signals
 from harness.cli.stores import Place, place, wire
@@ -25,6 +26,7 @@ from harness.commands.status import document as status_document
 from harness.core.errors import StoreFull, Unavailable, UsageError
 from harness.core.rollout import Rollout
 from harness.core.verdicts import EXIT_CODES
+from harness.pages.arms import exposed_lines
 from harness.pages.report import render
 from harness.pages.words import place_words
 from harness.supervisor import Supervisor
@@ -153,6 +155,8 @@ def status(name: str | None, where: Where, *, as_json: bool) -> None:
         printing.out.print(f"  roles: {roles_line(document)}", markup=False)
         for reason in document["reasons"]:
             printing.out.print(f"  - {reason}", markup=False)
+        for line in exposed_lines(document):
+            printing.out.print(f"  {line}", markup=False)
         if document["waits_for"]:
             printing.out.print(f"  the next move waits for: {'; '.join(document['waits_for'])}", markup=False)
     if not found:

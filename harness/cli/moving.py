@@ -141,8 +141,8 @@ def amend(
     _run(rollout.name, store, data, token_file=token_file, as_json=json, move=move)
 
 
-def _plain(move: Callable[..., moves.Moved], *, needs_token: bool, help: str) -> Callable[..., None]:
-    """A command that needs a reason and nothing else."""
+def _plain(move: Callable[..., moves.Moved], *, needs_token: bool, help: str, sees: bool = False) -> Callable[..., None]:
+    """A command that needs a reason and nothing else. sees: its record says something of the verdict."""
 
     def command(
         reason: Reason,
@@ -154,7 +154,8 @@ def _plain(move: Callable[..., moves.Moved], *, needs_token: bool, help: str) ->
     ) -> None:
         def made(wiring: Wiring, who: Token | None) -> moves.Moved:
             journal = open_journal(wiring.store_url, wiring.rollout)
-            return move(wiring.rollout, journal, wiring.clock, by=_by(who, needed=needs_token), reason=reason)
+            seen = {"verdict": wiring.verdicts()()} if sees else {}
+            return move(wiring.rollout, journal, wiring.clock, by=_by(who, needed=needs_token), reason=reason, **seen)
 
         _run(name, store, data, token_file=token_file, as_json=json, move=made)
 
@@ -171,4 +172,4 @@ def register(app: typer.Typer) -> None:
     app.command(name="pause")(_plain(moves.pause, needs_token=False, help=pause))
     app.command(name="resume")(_plain(moves.resume, needs_token=True, help="End a pause. Needs a token of scope approve."))
     rollback = "Go back to the incumbent for everybody, at once and for good."
-    app.command(name="rollback")(_plain(moves.rollback, needs_token=False, help=rollback))
+    app.command(name="rollback")(_plain(moves.rollback, needs_token=False, help=rollback, sees=True))

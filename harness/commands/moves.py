@@ -145,15 +145,24 @@ def resume(rollout: Rollout, journal: Journal, clock: Clock, *, by: Author, reas
     return _add(rollout, journal, clock, by=by, reason=reason, consider=consider)
 
 
-def rollback(rollout: Rollout, journal: Journal, clock: Clock, *, by: Author, reason: str) -> Moved:
-    """Back to the incumbent, for good, for everybody. Raises Refused; UsageError for an empty reason."""
+def rollback(
+    rollout: Rollout, journal: Journal, clock: Clock, *, by: Author, reason: str, verdict: Mapping[str, Any] | None = None
+) -> Moved:
+    """Back to the incumbent, for good, for everybody. verdict: says how many people the challenger served, for the record.
+
+    Raises Refused; UsageError for an empty reason.
+    """
+    people = {name: (verdict or {}).get(name) for name in ("exposed", "exposed_harms")}
 
     def consider(state: State) -> _Record | str:
         if state.standing is Standing.ROLLED_BACK:
             return "it is rolled back already"
         _not_ended(state)
         where = named(rollout, state.stage)
-        return _Record(kind="rolled_back", by=by, says=lambda state: f"rolled back from {where}: the incumbent serves everybody")
+        return _Record(
+            kind="rolled_back", by=by, says=lambda state: f"rolled back from {where}: the incumbent serves everybody",
+            more={"people": people} if people["exposed"] else {},
+        )  # fmt: skip
 
     return _add(rollout, journal, clock, by=by, reason=reason, consider=consider)
 

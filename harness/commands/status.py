@@ -93,6 +93,8 @@ def document(watched: Watched) -> dict[str, Any]:
         "verdict": verdict["verdict"],
         "as_of": verdict["as_of"],
         "reasons": verdict["reasons"],
+        "exposed": verdict.get("exposed"),
+        "exposed_harms": verdict.get("exposed_harms", {}),
         "counts": counts_document(counts, read=found.read, unsampled=found.unsampled, in_flight=found.in_flight),
         "lanes": counts.lanes,
         "outcomes": outcomes_document(counts),

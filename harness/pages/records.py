@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from analysis.figures.gates import GateRow, gate_intervals
 from analysis.types import Gate
 from harness.core.rollout import Rollout
+from harness.pages.arms import exposed_lines
 from harness.pages.numbers import UNKNOWN, count, per_thousand, scale_of
 from harness.pages.words import REASONS, RESULTS, gate_asks, humanised, listed, segment_words
 
@@ -132,6 +133,8 @@ def _facts(record: Record, rollout: Rollout | None) -> dict[str, Callable[[], li
         found["The people"] = lambda: _people(_part(record, "people"))
         found["Who said so"] = lambda: _authority(_part(record, "authority"))
         found["To compute it again"] = lambda: _reproduction(_part(record, "reproduction"))
+    elif "people" in record:
+        found["The people"] = lambda: _people(_part(record, "people"))
     return found
 
 
@@ -202,8 +205,7 @@ def _people(part: Mapping[str, Any]) -> list[str]:
         for policy in _part(part, "flips"):
             where = [f"{word} {per_thousand(share)}" for share, word in _shares(values, policy)[:MOST_PLACES] if share]
             lines += [f"{policy}, changed of 1,000 by {humanised(segment)}: {', '.join(where)}"] if where else []
-    exposed = part.get("exposed")
-    lines += [f"served by the challenger: {count(exposed)} units"] if isinstance(exposed, int) else []
+    lines += exposed_lines(part)
     return lines + [f"{humanised(harm)}: {count(n)} among them" for harm, n in _part(part, "exposed_harms").items()]
 
 

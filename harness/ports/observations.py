@@ -42,6 +42,9 @@ class ObservationLog(Protocol):
     def rows(self, source: str, start: int) -> tuple[NDArray[Any], int]:
         """(rows of `ROW`, next start) from chunk number `start` on, in order of arrival; a start that is the end gives no row."""
 
+    def sources(self) -> Sequence[str]:
+        """The sources that have rows, sorted."""
+
     def forget(self, unit: int) -> int:
         """Takes the rows of a unit out of every source, and returns how many it were; places of chunks stay as they are. Counts stay.
 

@@ -27,7 +27,7 @@ from harness.roles.topology import Topology
 SLICE_ROWS = 65_536
 IDLE_SHARE = 4  # reading rows again takes at most one part in five of the time
 LONGEST_PAUSE = 60_000_000  # microseconds; more is a clock that was set back
-_CHALLENGER = 1.0
+EXPOSURES, CHALLENGER = "exposures", 1.0
 Ids = NDArray[np.uint64]
 
 
@@ -72,7 +72,7 @@ class Exposed:
 
     def __init__(self, topology: Topology, log: ObservationLog) -> None:
         self._log = log
-        self._sources = [source for source in topology.observed if source.rpartition("/")[0] == "exposures"]
+        self._sources = [source for source in topology.observed if source.rpartition("/")[0] == EXPOSURES]
         self._begin(())
 
     def _begin(self, stages: tuple[Span, ...]) -> None:
@@ -90,7 +90,7 @@ class Exposed:
         before = sum(map(len, self._units))
         for source in self._sources:
             rows, self._next[source] = self._log.rows(source, self._next[source])
-            rows = rows[rows["value"] == _CHALLENGER]
+            rows = rows[rows["value"] == CHALLENGER]
             if not len(rows):
                 continue
             self._every.add(rows["unit"])

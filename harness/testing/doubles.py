@@ -251,6 +251,10 @@ class MemoryObservationLog:
         rows = self._rows.get(source, [])
         return np.array([row for row in rows[start:] if row is not None], ROW), len(rows)
 
+    def sources(self) -> Sequence[str]:
+        """The sources that have rows."""
+        return sorted(self._rows)
+
     def forget(self, unit: int) -> int:
         """Takes the rows of a unit out of every source; their places stay."""
         n = 0

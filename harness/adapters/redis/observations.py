@@ -55,11 +55,17 @@ class RedisObservationLog:
             chunks = self._client.lrange(f"{self._prefix}{source}:rows", start, -1)
         return np.frombuffer(b"".join(chunks), ROW), start + len(chunks)
 
+    def sources(self) -> Sequence[str]:
+        """The sources that have rows, found by their keys: no bus is asked."""
+        with translated(self._where):
+            found = sorted(self._client.scan_iter(match=f"{self._prefix}*:rows", count=1_000))
+        return [name.decode().removeprefix(self._prefix).removesuffix(":rows") for name in found]
+
     def forget(self, unit: int) -> int:
-        """Takes the rows of a unit out of every chunk that has one. Sources are found by their keys: no bus is asked."""
+        """Takes the rows of a unit out of every chunk that has one."""
         n = 0
         with translated(self._where):
-            for name in sorted(self._client.scan_iter(match=f"{self._prefix}*:rows", count=1_000)):
+            for name in [f"{self._prefix}{source}:rows" for source in self.sources()]:
                 for place, chunk in enumerate(self._client.lrange(name, 0, -1)):
                     rows = np.frombuffer(chunk, ROW)
                     kept = rows[rows["unit"] != unit]

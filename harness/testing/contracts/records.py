@@ -89,6 +89,7 @@ class ObservationLogContract:
         observations.append("appeals/1", rows[:3], Observed(position=2), after=Observed())
         _, cursor = observations.rows("exposures/0", 0)
         observations.append("exposures/0", rows[2:], Observed(position=3), after=Observed(position=1))
+        assert observations.sources() == ["appeals/1", "exposures/0"]
         assert (observations.forget(1), observations.forget(1)) == (3, 0)
         assert observations.rows("exposures/0", 0)[0]["arrived"].tolist() == [0, 2]
         assert observations.rows("exposures/0", cursor)[0]["arrived"].tolist() == [2]

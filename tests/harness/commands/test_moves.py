@@ -262,6 +262,19 @@ def test_going_back_is_for_good_also_from_a_pause_and_done_once(world):
             late()
 
 
+def test_the_record_of_a_person_who_goes_back_says_whom_the_challenger_served(world):
+    """As the verdict counted them; without exposures it says nothing of them."""
+    exposed = {"units": 12, "stages": [{"attempt": 0, "stage_index": 1, "percent": 1.0, "units": 12}]}
+    moves.rollback(
+        ROLLOUT, world.journal, world.clock, by=Author(name="ada", via="cli"), reason="so",
+        verdict={**SEEN, "exposed": exposed, "exposed_harms": {"minor": 1}},
+    )  # fmt: skip
+    assert world.last["people"] == {"exposed": exposed, "exposed_harms": {"minor": 1}}
+    other = World()
+    moves.rollback(ROLLOUT, other.journal, other.clock, by=Author(name="ada", via="cli"), reason="so", verdict=SEEN)
+    assert "people" not in other.last
+
+
 @pytest.mark.parametrize(("kind", "stage"), [("promoted", 3), ("expired", 0)])
 def test_what_has_ended_otherwise_cannot_be_rolled_back(world, kind, stage):
     """A new rollout is the way; the message does not say that it worked."""
