@@ -14,7 +14,6 @@ from harness.adapters.anchor import WEB
 from harness.api import address
 from harness.cli import printing
 from harness.cli.exporting import written
-from harness.cli.exporting import written
 from harness.cli.logs import log_to_stderr
 from harness.cli.role import API, stop_signals
 from harness.cli.stores import Place, place, wire
