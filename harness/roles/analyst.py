@@ -312,6 +312,8 @@ class Analyst:
         events = [t for source, t in taken.items() if source.startswith("events/")]
         unsampled = sum(t.unsampled for t in events)
         overrun = sum(t.overrun for t in taken.values())
+        if self._observations is not None and self._arms is not None:
+            overrun += sum(self._observations.load(source).overrun for source in self.topology.observed)
         look = self._prefixes[False].look if self._prefixes[False].look >= 0 else None
         at = standpoint(self.rollout, self._state, look=look, began=self._began, pairs=self._n_pairs)
         found = verdict_document(

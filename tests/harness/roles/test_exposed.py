@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,21 @@ def test_an_exposure_that_comes_after_event_and_label_counts_and_a_label_that_is
     one._made.pop("analyst")
     served(one, "c5", at=6 * HOUR)
     assert one.verdict()["exposed_harms"] == {"minor_let_in": 2}
+
+
+def test_exposures_that_were_lost_before_they_were_read_hold_a_canary(walking: Callable[..., Any]):
+    """Whoever is not known to have been served is missing from its arm, and from those whose harms end the stage."""
+    one = walking(gates=[{"name": "flips", "metric": {"flip": "adult"}, "below": 0.99}])
+    for hour in range(30):
+        one.send("events", [one.event(f"e{hour}-{n}", hour * HOUR + n * SECOND + SECOND) for n in range(12)])
+    one.send("events", [one.mark(30 * HOUR)])
+    entered(one, 1, 4)
+    served(one, "e5-1", at=5 * HOUR)
+    assert one.verdict()["verdict"] == "promote"
+    before = one.observations.load("exposures/0")
+    one.observations.append("exposures/0", [], replace(before, overrun=1), after=before)
+    verdict = one.verdict()
+    assert (verdict["verdict"], verdict["reasons"][0]) == ("hold", "1 records were lost before they were read (overrun)")
 
 
 def test_a_decision_that_is_not_among_those_of_the_harm_does_not_count(walking: Callable[..., Any]):
