@@ -135,24 +135,26 @@ class Analyst:
         head, _, blobs = self._folded.state.partition(b"\n")
         try:
             saved = json.loads(head)
+            where = saved.get("stage", 0), saved.get("since", -1), saved.get("attempt", 0)
+            if where == (self._state.stage, self._state.since, self._state.attempt):
+                self._versions = saved.get("versions")  # also when the rest is of another design, and is folded anew
             cut = saved["unlabelled_bytes"]
             end = saved.get("arms_at", len(blobs))
             unlabelled = Evidence.from_bytes(self._plan, False, blobs[:cut])
             labelled = Evidence.from_bytes(self._plan, True, blobs[cut:end])
         except (InputError, ValueError, KeyError):
             return
-        stage, since = saved.get("stage", 0), saved.get("since", -1)
         looks, starts = (saved["look"], saved["labelled_look"]), saved.get("start", ({}, {}))
         for prefix, look, needed, start in zip(self._prefixes.values(), looks, saved.get("needed", ({}, {})), starts, strict=True):
-            prefix.floor, prefix.look = since, look
+            prefix.floor, prefix.look = where[1], look
             prefix.read_to, prefix.start = ({int(shard): ordinal for shard, ordinal in part.items()} for part in (needed, start))
-        if (stage, since, saved.get("attempt", 0)) != (self._state.stage, self._state.since, self._state.attempt):
+        if where != (self._state.stage, self._state.since, self._state.attempt):
             self._fresh()
             return
         self._evidence = {False: unlabelled, True: labelled}
         self._flips, self._late_labels = saved["flips"], saved["late_labels"]
         self._began, self._n_pairs = saved.get("began"), saved.get("pairs", 0)
-        self._expired, self._versions = saved.get("expired", False), saved.get("versions")
+        self._expired = saved.get("expired", False)
         if self._arms is not None and end < len(blobs):
             self._arms = restored(self._arms, blobs[end:])
 
@@ -339,7 +341,7 @@ class Analyst:
     def _mixed(self, counts: Counts) -> str | None:
         """Which model answered as more than one version since the stage began, in words: the evidence would speak of none of them."""
         if self._versions is None:
-            self._versions = {lane: dict(seen) for lane, seen in counts.versions.items()} if self._state.n_records > 1 else {}
+            self._versions = {lane: dict(seen) for lane, seen in counts.versions.items()} if self._state.since >= 0 else {}
         for lane in ("incumbent", "challenger"):
             before = self._versions.get(lane, {})
             since = sorted(version for version, n in counts.versions.get(lane, {}).items() if n > before.get(version, 0))

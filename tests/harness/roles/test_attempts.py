@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -85,6 +86,33 @@ def test_a_model_that_changes_behind_its_address_holds_until_a_new_attempt(one: 
     one.send("events", [*traffic(one, 6, 10), one.mark(10 * HOUR)])
     verdict = one.verdict()
     assert (verdict["verdict"], verdict["versions"]["challenger"]) == ("promote", ["2026-03", "2026-04"])
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_model_that_changed_is_not_forgotten_when_the_statistics_must_be_folded_anew(stage: int, crew: Callable[..., Any]):
+    """After an upgrade whose tests are others, say: the pairs are of both models still. An approval that came before makes no difference."""
+    one = crew(shards=1, gates=FLIPS, stages=[{"shadow": {}}, {"canary": {"percent": 1}}, {"promote": {"bake": "1h"}}])
+    one.silent = {"controller"}
+    one.clock.move_to(START + 100 * HOUR)
+    challenger = one.models["challenger"]
+    challenger.version = "2026-03"
+    one.send("events", [*traffic(one, 0, 2), one.mark(2 * HOUR)])
+    one.settle()
+    if stage:
+        one.say("entered", "controller", stage=1, since=timestamp(START + 2 * HOUR), percent=1.0)
+    else:
+        one.say("approved", "bea", "policy", stage=1)
+    one.verdict()
+    one.send("events", [*traffic(one, 2, 4), one.mark(4 * HOUR)])
+    assert one.verdict()["verdict"] == "promote"
+    challenger.version = "2026-04"
+    one.send("events", [*traffic(one, 4, 6), one.mark(6 * HOUR)])
+    assert one.verdict()["verdict"] == "hold"
+    one._made.pop("analyst").close()
+    saved = one.ledger.load()
+    head, _, blobs = saved.state.partition(b"\n")
+    one.ledger.save(replace(saved, version=saved.version + 1, state=head + b"\n" + b"of another design" + blobs), after=saved)
+    assert "changed: the challenger answered as '2026-03', '2026-04'" in one.verdict()["reasons"][0]
 
 
 def test_a_version_that_is_said_for_the_first_time_changes_nothing(one: Any):
