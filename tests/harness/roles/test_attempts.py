@@ -90,7 +90,7 @@ def test_a_model_that_changes_behind_its_address_holds_until_a_new_attempt(one: 
 
 @pytest.mark.parametrize("stage", [0, 1])
 def test_a_model_that_changed_is_not_forgotten_when_the_statistics_must_be_folded_anew(stage: int, crew: Callable[..., Any]):
-    """After an upgrade whose tests are others, say: the pairs are of both models still. An approval that came before makes no difference."""
+    """After an upgrade whose tests are others: the pairs are of both models still. An approval that came before makes no difference."""
     one = crew(shards=1, gates=FLIPS, stages=[{"shadow": {}}, {"canary": {"percent": 1}}, {"promote": {"bake": "1h"}}])
     one.silent = {"controller"}
     one.clock.move_to(START + 100 * HOUR)
