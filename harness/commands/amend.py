@@ -12,6 +12,7 @@ from typing import Any
 from harness.commands import registry
 from harness.commands.moves import Moved, Refused, checked_reason
 from harness.core.errors import HeadMoved, UsageError
+from harness.core.reading import microseconds
 from harness.core.records import Author, body, parse
 from harness.core.rollout import AMENDABLE, Rollout
 from harness.core.stages import Standing, alpha_share, fold
@@ -58,9 +59,11 @@ def amend(
 
 
 def _since(verdict: Mapping[str, Any], before: int) -> str | None:
-    """The record time after which events count: the last look; without one that of the stage, of which nothing was seen."""
+    """The record time after which events count: no event that both models, as they were, have answered, looked at or not. Without any
+    that of the stage."""
     found: str | None = verdict["as_of"] if verdict["as_of"] is not None or before < 0 else verdict["since"]
-    return found
+    known = {microseconds(text): text for text in (found, verdict.get("watermark", {}).get("resolved")) if text is not None}
+    return known[max(known, key=lambda time: time or 0)] if known else None
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

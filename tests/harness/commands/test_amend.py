@@ -67,6 +67,14 @@ def test_it_begins_in_shadow_with_no_evidence_and_the_record_says_what_changed()
         here.register(FIRST)
 
 
+@pytest.mark.parametrize(("look", "since"), [("2026-03-02T06:00:00Z", "2026-03-02T06:41:07.5Z"), (None, "2026-03-02T06:41:07.5Z")])
+def test_pairs_that_the_old_models_have_answered_are_none_of_the_new_attempt(look: str | None, since: str):
+    """Also those that came since the last look, up to a whole step of the grid; they would speak for a model that never saw them."""
+    here = Here()
+    here.amend(verdict={**LOOKED, "as_of": look, "watermark": {"resolved": "2026-03-02T06:41:07.5Z", "shards": [9]}})
+    assert json.loads(here.journal.read()[-1].body)["since"] == since
+
+
 def test_retries_share_alpha_so_that_any_number_of_them_costs_at_most_twice():
     """1, 1/2, 1/6, 1/12, ...: whoever changes gates until one passes has no better chance of a false promotion than that."""
     assert [round(1 / alpha_share(attempt)) for attempt in range(5)] == [1, 2, 6, 12, 20]
