@@ -16,6 +16,7 @@ from analysis.types import PairTable
 from harness.cli.accounts import accounts
 from harness.core.rollout import Rollout
 from harness.pages import terminal
+from harness.pages.arms import arms_lines
 
 out = Console(soft_wrap=True, highlight=False)
 if not out.is_terminal:
@@ -55,7 +56,7 @@ def verdict(rollout: Rollout, found: Mapping[str, Any], table: PairTable | None)
         out.print()
     out.print(terminal.gate_table(rollout, found))
     out.print()
-    for line in accounts(found):
+    for line in (*arms_lines(rollout, found), *accounts(found)):
         out.print(f"  {line}", markup=False)
     for reason in found["reasons"]:
         out.print(f"  - {reason}", markup=False)

@@ -52,7 +52,7 @@ def table_of(rollout: Rollout, columns: Mapping[str, Any], *, source: str) -> Pa
 def _needed(rollout: Rollout, there: set[str]) -> None:
     """Raises InputError naming every column that the gates read and that is not there."""
     wanted = dict.fromkeys(sorted(BASE))
-    for gate in rollout.gates:
+    for gate in rollout.gates_of(0):
         wanted |= dict.fromkeys(_columns(rollout, gate.metric))
         wanted |= dict.fromkeys(f"segment.{name}" for item in gate.each for name in item)
     absent = [name for name in wanted if name not in there and not _made(rollout, name, there)]
@@ -257,12 +257,13 @@ def analyze(rollout: Rollout, table: PairTable, *, until: int | None = None) -> 
         table = known_at(rollout, table, until)
     unlabelled, labelled = fold(rollout, table, until=until)
     rows = combine(unlabelled.plan, unlabelled, labelled)
+    gates = unlabelled.plan.gates  # those of the shadow: a table has no arms
     judged = [name for name in rollout.policies if f"{name}.incumbent" in table.columns and f"{name}.challenger" in table.columns]
     paired = (table["missing.incumbent"] < 0) & (table["missing.challenger"] < 0)
     return {
         "rollout": rollout.name,
-        "verdict": follow(rollout.gates, {row.name: row for row in rows if row.segment is None}),
-        "reasons": reasons(rollout.gates, rows, labelled_wait=None),
+        "verdict": follow(gates, {row.name: row for row in rows if row.segment is None}),
+        "reasons": reasons(gates, rows, labelled_wait=None),
         "rows": len(table),
         "pairs": int(paired.sum()),
         "gates": [row_document(row) for row in rows],

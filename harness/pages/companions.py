@@ -43,7 +43,7 @@ def folded(rollout: Rollout, table: PairTable, look: int | None) -> tuple[PairTa
 
 def companion_views(rollout: Rollout, verdict: Mapping[str, Any], table: PairTable, *, look: int | None) -> list[CompanionView]:
     """One for each whole gate of the verdict that the table has events of. look: the last one, as for `folded`."""
-    configured = {gate.name for gate in rollout.gates}
+    configured = {gate.name for gate in rollout.gates if gate.metric.group != "online"}  # no table has the arms
     whole = [(row["name"], None) for row in verdict["gates"] if not row["segment"] and row["name"] in configured]
     found = row_companions(rollout.gates, whole, *folded(rollout, table, look))
     gates = {gate.name: gate for gate in rollout.gates}

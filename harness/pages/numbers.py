@@ -11,7 +11,8 @@ from harness.core.rollout import Rollout
 UNKNOWN = "\N{EN DASH}"
 WHOLE_FROM = 9.95
 MINUS = "\N{MINUS SIGN}"
-RATES = frozenset({"flip", "harm", "precision", "recall", "missing", "errors", "action", "disagreement", "excess_disagreement"})
+RATES = frozenset({"flip", "harm", "precision", "recall", "missing", "errors", "action", "disagreement", "excess_disagreement",
+                   "sample_ratio"})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ def scale_of(rollout: Rollout, gate: Gate) -> Scale:
     metric, signed = gate.metric, gate.compared or gate.word == "within" or gate.metric.kind == "difference"
     if metric.kind == "latency":
         return Scale(factor=1.0, unit="ms", signed=False)
-    if metric.kind in RATES or metric.loss == "zero_one":
+    if metric.kind in RATES or metric.loss == "zero_one" or metric.type == "binary":
         return Scale(factor=1_000.0, unit="per 1,000", signed=signed)
     output = rollout.outputs.get(metric.output or "")
     unit = (output.unit if output else None) or ""

@@ -14,7 +14,7 @@ from analysis.types import Gate
 from harness.core.rollout import Rollout
 from harness.pages.arms import exposed_lines
 from harness.pages.numbers import UNKNOWN, count, per_thousand, scale_of
-from harness.pages.words import REASONS, RESULTS, gate_asks, humanised, listed, segment_words
+from harness.pages.words import REASONS, RESULTS, asked_gates, gate_asks, humanised, listed, segment_words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -238,8 +238,9 @@ def _reproduction(part: Mapping[str, Any]) -> list[str]:
 
 # --------------------------------------------------------------------------------------------------------------------------- gates
 def _gates(record: Record, rollout: Rollout) -> Iterator[GateLine]:
-    rows = _part(record, "evidence").get("gates")
-    for figure in gate_intervals(rollout.gates, rows) if rows else ():
+    evidence = _part(record, "evidence")
+    rows = evidence.get("gates")
+    for figure in gate_intervals(asked_gates(rollout, evidence), rows) if rows else ():
         yield _gate_line(rollout, figure.gate, figure.whole, whole=True)
         yield from (_gate_line(rollout, figure.gate, row, whole=False) for row in figure.rows if row.segment)
 

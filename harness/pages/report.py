@@ -22,6 +22,7 @@ from harness.core.reading import microseconds
 from harness.core.rollout import Line, Policy, Rollout
 from harness.pages import svg
 from harness.pages.accounts import accounts
+from harness.pages.arms import arms_lines
 from harness.pages.companions import HEADS, companion_views, of_stage
 from harness.pages.equality import HEADS as EQUALITY_HEADS
 from harness.pages.equality import cells, equalities
@@ -31,6 +32,7 @@ from harness.pages.words import (
     ON_FAIL,
     REASONS,
     RESULTS,
+    asked_gates,
     class_words,
     decided_words,
     gate_asks,
@@ -57,7 +59,7 @@ def render(rollout: Rollout, verdict: Mapping[str, Any], table: PairTable, waits
         waits: What the next move of the rollout waits for, in words, where somebody moves it.
     """
     said, look = sentence(rollout, verdict, table), microseconds(verdict["as_of"]) if verdict["as_of"] else None
-    gates, counted = gate_intervals(rollout.gates, verdict["gates"]), of_stage(verdict, table)
+    gates, counted = gate_intervals(asked_gates(rollout, verdict), verdict["gates"]), of_stage(verdict, table)
     pictures = _pictures(rollout, table, said.lead.metric if said.lead else None)
     matrices = [decision_matrix(table, name) for name in rollout.policies]
     return (
@@ -73,6 +75,7 @@ def render(rollout: Rollout, verdict: Mapping[str, Any], table: PairTable, waits
             first=pictures[0] if pictures else None,
             others=pictures[1:],
             gates=[_gate_view(rollout, figure) for figure in gates],
+            arms=arms_lines(rollout, verdict),
             heads=HEADS,
             companions=companion_views(rollout, verdict, counted, look=look),
             questions=EQUALITY_HEADS,

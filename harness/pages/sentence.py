@@ -20,6 +20,7 @@ from harness.pages.numbers import count, figures, pair, per_thousand, scale_of
 from harness.pages.words import (
     LOSSES,
     REASONS,
+    asked_gates,
     class_words,
     decided_words,
     gate_asks,
@@ -69,7 +70,7 @@ class _Speaker:
     def __init__(self, rollout: Rollout, verdict: Mapping[str, Any], table: PairTable) -> None:
         self.rollout, self.verdict, self.table = rollout, verdict, table
         self.word: str = verdict["verdict"]
-        gates = [g for g in gate_intervals(rollout.gates, verdict["gates"]) if g.gate.counted]
+        gates = [g for g in gate_intervals(asked_gates(rollout, verdict), verdict["gates"]) if g.gate.counted]
         self.n_gates = len(gates)
         self.failing = _harms_first([g for g in gates if g.whole is not None and g.whole.status == "fail"])
         self.undecided = _harms_first([g for g in gates if g.whole is None or g.whole.status == "undecided"])

@@ -10,7 +10,7 @@ from analysis.types import Gate, PairTable
 from harness.core.rollout import Rollout
 from harness.pages.numbers import UNKNOWN, count, scale_of
 from harness.pages.sentence import sentence
-from harness.pages.words import REASONS, humanised, segment_words
+from harness.pages.words import REASONS, asked_gates, humanised, segment_words
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,7 +27,7 @@ def gate_table(rollout: Rollout, verdict: Mapping[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("gate", "estimate", "interval", "limit", "unit", "result"):
         table.add_column(column, justify="right" if column in ("estimate", "limit") else "left")
-    for figure in gate_intervals(rollout.gates, verdict["gates"]):
+    for figure in gate_intervals(asked_gates(rollout, verdict), verdict["gates"]):
         rows = [row for row in figure.rows if row.segment and row.status != "pass"]
         for name, row in [(figure.gate.name, figure.whole), *((f"  {segment_words(r.segment or {})}", r) for r in rows[:SHOWN_SEGMENTS])]:
             cells = [name, *_numbers(rollout, figure.gate, row)]
@@ -56,7 +56,7 @@ def _result(gate: Gate, row: GateRow | None) -> str:
 def summary_lines(rollout: Rollout, verdict: Mapping[str, Any], table: PairTable) -> list[str]:
     """The sentence, then the verdict with the gates that decide it, the stage, and on how many pairs."""
     whole = {row["name"]: row["status"] for row in verdict["gates"] if not row["segment"]}
-    counted = [gate.name for gate in rollout.gates if gate.counted]
+    counted = [gate.name for gate in asked_gates(rollout, verdict) if gate.counted]
     behind = [f"{name} {whole.get(name, 'undecided').upper()}" for name in counted if whole.get(name) != "pass"]
     why = f" ({', '.join(behind)})" if behind else ""
     paired, as_of = verdict["counts"]["paired"], verdict["as_of"]

@@ -46,6 +46,12 @@ def segment_words(segment: Mapping[str, str]) -> str:
     return ", ".join(f"{humanised(name)} {value}" for name, value in segment.items())
 
 
+def asked_gates(rollout: Rollout, verdict: Mapping[str, Any]) -> tuple[Gate, ...]:
+    """The gates that a verdict speaks of: those of its stage; of the first one where it names none, as that of a table alone."""
+    stage = verdict.get("stage_index") or 0
+    return rollout.gates_of(stage) if stage < len(rollout.stages) else rollout.gates
+
+
 def gate_asks(rollout: Rollout, gate: Gate) -> str:
     """A gate in words: what is measured and where it must stay."""
     scale = scale_of(rollout, gate)
@@ -87,6 +93,10 @@ def metric_words(rollout: Rollout, metric: Metric) -> str:
             return f"decisions {listed(metric.decisions, 'or')} of {policy} by the {metric.lane}"
         case "python":
             return humanised(metric.name or "")
+        case "online":
+            return f"{humanised(metric.measure or '')} of the challenger's units against the incumbent's"
+        case "sample_ratio":
+            return "share of units that the challenger serves, beyond the configured one"
         case "cost":
             return "mean cost of harms"
         case "disagreement":

@@ -146,6 +146,18 @@ def test_people_read_the_sentence_the_table_and_the_verdict(replayed):
         assert f"  - {reason}" in done.stdout.splitlines()
 
 
+def test_gates_on_a_canarys_arms_are_not_asked_of_a_table(replayed, columns):
+    """A pair table has no arms, so the verdict is that of the other gates, as in the shadow."""
+    more = {
+        "exposures": {"topic": "age.x", "unit": "subject", "arm": "/arm"},
+        "gates": [*CONFIG["gates"], {"name": "split", "metric": {"sample_ratio": "exposures"}, "within": 0.01}],
+        "stages": [{"shadow": {}}, {"canary": {"percent": 5}}],
+    }
+    rollout = config.parse({**CONFIG, **more}, source="test", folder=replayed)
+    found = analyze(rollout, read(rollout, columns))
+    assert (found["verdict"], found["reasons"]) == (verdict(replayed)["verdict"], verdict(replayed)["reasons"])
+
+
 def test_decisions_that_are_not_in_the_table_are_made_from_the_outputs(replayed, rollout, columns):
     """A table of scores is enough: the config says what they mean. Only what production recorded cannot be made anew."""
     kept = {name: column for name, column in columns.items() if not name.startswith("over_18.")}
