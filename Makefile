@@ -4,6 +4,7 @@
 #   make test    install everything, then run all tests
 #   make check   ruff, mypy and the rules of who may import whom
 #   make faults N=200 [SEED=1]   that many drawn schedules of faults on real processes; Kafka's need Java and Maven
+#   make week [BUS=kafka]   a whole production week on real processes, good and bad challengers, into docs/stages.md (two minutes)
 #   make calibrate  measure error rates and delays of the statistics again, into docs/statistics.md (ten minutes)
 #   make asos DATA=path  two arms on the looks of 78 real experiments, into docs/statistics.md; the file is not in this repository
 #   make bench   the pipeline beside its floor and its peers, on a Kafka and a Redis of its own; EVENTS=100000, some minutes
@@ -25,7 +26,7 @@ pip        = "$(VENV)/bin/python" -m pip --disable-pip-version-check
 # A redis-server inside the venv counts as one on the PATH.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test check faults calibrate asos bench bench-statistics streams clean
+.PHONY: demo test check faults week calibrate asos bench bench-statistics streams clean
 .DELETE_ON_ERROR:
 
 # After `make test` the demo has all it needs already.
@@ -42,6 +43,9 @@ check: $(VENV)/.installed-everything
 
 faults: $(VENV)/.installed-everything
 	"$(VENV)/bin/python" tests/system/run_faults.py -n $(or $(N),20) $(if $(SEED),--seed $(SEED))
+
+week: $(VENV)/.installed-everything
+	"$(VENV)/bin/python" tests/system/run_week.py --bus $(or $(BUS),redis) --write docs/stages.md
 
 calibrate: $(VENV)/.installed-everything
 	"$(VENV)/bin/python" benchmarks/calibrate.py --write docs/statistics.md

@@ -78,14 +78,15 @@ class Files:
 
 @dataclass(slots=True)
 class Production:
-    """The traffic. send: gives (topic, record) pairs to the bus. bad_from: the percent from which on the challenger lets minors in; more
-    than 100 is the bake time. lost: the share of the challenger's exposures that production forgets to report. exposed: units that the
-    challenger served so far. turned: when it turned bad, in record time."""
+    """The traffic. send: gives (topic, record) pairs to the bus. bad_from: the percent from which on the challenger lets minors in, because
+    it takes people for `years` older than they are; more than 100 is the bake time. lost: the share of the challenger's exposures that
+    production forgets to report. exposed: units that the challenger served so far. turned: when it turned bad, in record time."""
 
     send: Callable[[Sequence[tuple[str, bytes]]], object]
     units: int
     seed: int = 1
     bad_from: float = 1_000.0
+    years: float = 5.0
     lost: float = 0.0
     steps: int = 0
     exposed: int = 0
@@ -115,7 +116,7 @@ class Production:
         self, rng: random.Random, name: str, when: datetime, percent: float, bad: bool
     ) -> list[tuple[datetime, str, dict[str, Any]]]:
         """One event of a new person, the label, the exposure and perhaps a complaint, all within the same step."""
-        age, guesses = person(rng, bad)
+        age, guesses = person(rng, self.years if bad else 0.0)
         said = {lane: {"age": guess} for lane, guess in guesses.items()}
         found = [(when, "week.events", {"id": f"e{name}", "subject": f"u{name}", "data": said})]
         label = {"id": f"l{name}", "data": {"event_id": f"e{name}", "age": age}}
@@ -134,10 +135,10 @@ class Production:
         return found
 
 
-def person(rng: random.Random, bad: bool) -> tuple[float, dict[str, float]]:
-    """(age, what each model guesses it is) of a new person. A challenger that has turned bad takes them for five years older."""
+def person(rng: random.Random, years: float) -> tuple[float, dict[str, float]]:
+    """(age, what each model guesses it is) of a new person. years: by how much the challenger takes everybody for older."""
     age = rng.uniform(10, 18) if rng.random() < 0.5 else rng.uniform(18, 30)
-    guesses = {"incumbent": age + rng.gauss(0, 3), "challenger": age + rng.gauss(5 if bad else 0, 1.5)}
+    guesses = {"incumbent": age + rng.gauss(0, 3), "challenger": age + rng.gauss(years, 1.5)}
     return age, {lane: max(0.0, guess) for lane, guess in guesses.items()}
 
 
