@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,12 +17,15 @@ from typing import Any
 
 import pytest
 import redis
+from producers import BrokerProducer
 
 from harness.wiring import reopen
 
 N_EVENTS = 3_000  # a phase
 LEAST_PACE = 0.5  # of the slower good phase beside it
 MOST_GROWTH_KB = 48_000  # events that wait for the challenger are held, without their payload, by the joiner
+Send = Callable[[Sequence[tuple[str, bytes]]], object]
+in_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory of processes in /proc")
 KEEP_PACE = ("router", "lane:incumbent", "joiner")
 MODEL = '''"""A challenger that behaves as the file `mode` beside it says."""
 
@@ -74,10 +78,11 @@ class Phase:
 class Trial:
     """A rollout whose challenger behaves as it is told."""
 
-    def __init__(self, running: Any, url: str, streams: ModuleType, processes: ModuleType) -> None:
-        self._running, self._streams, self._processes = running, streams, processes
-        self._watched = reopen("proof", url, url).watched()
+    def __init__(self, running: Any, bus: str, store: str, send: Send, streams: ModuleType, processes: ModuleType) -> None:
+        self._running, self._to_bus, self._streams, self._processes = running, send, streams, processes
+        self._watched = reopen("proof", bus, store).watched()
         self.n_sent = 0
+        self.good = self.phase("behaves")
 
     def status(self) -> Any:
         """Counts, as stored."""
@@ -89,11 +94,7 @@ class Trial:
         beside.replace(beside.with_name("mode"))
 
     def _send(self) -> None:
-        client: redis.Redis = self._running.client()
-        with client.pipeline(transaction=False) as pipe:
-            for n in range(self.n_sent, self.n_sent + N_EVENTS):
-                pipe.xadd("proof.events", {"value": event(self._streams, n)})
-            pipe.execute()
+        self._to_bus([("proof.events", event(self._streams, n)) for n in range(self.n_sent, self.n_sent + N_EVENTS)])
         self.n_sent += N_EVENTS
 
     def _has_passed(self) -> bool:
@@ -141,40 +142,63 @@ def resident_kb(pid: int) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
-@pytest.fixture(scope="module")
-def trial(redis_url: str, streams: ModuleType, processes: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
-    """The rollout, warm: everything has been loaded, and one good phase is over."""
-    url = redis_url.rpartition("/")[0] + "/13"
-    with redis.Redis.from_url(url) as client:
+@contextmanager
+def running_trial(
+    store: str, streams: ModuleType, processes: ModuleType, production: ModuleType, folder: Path, kafka: str | None = None
+) -> Iterator[Trial]:
+    """The rollout, warm: everything has been loaded, and good phases are over."""
+    with redis.Redis.from_url(store) as client:
         client.flushdb()
-    folder = tmp_path_factory.mktemp("isolation")
-    models = {
-        "incumbent": {"uri": "recorded:event:/old"},
-        "challenger": {"uri": "python:model:score", "timeout": "1s", "batch": 64, "memory": "512MiB"},
-    }
-    stream = streams.build(folder / "stream", seed=1, n_events=1, models=models)
-    (stream.folder / "model.py").write_text(MODEL)
-    (stream.folder / "mode").write_text("behaves")
-    running = processes.Up(stream, folder / "data", url=url).start()
-    try:
-        found = Trial(running, url, streams, processes)
-        found.phase("behaves")
+        models = {
+            "incumbent": {"uri": "recorded:event:/old"},
+            "challenger": {"uri": "python:model:score", "timeout": "1s", "batch": 64, "memory": "512MiB"},
+        }
+        stream = streams.build(folder / "stream", seed=1, n_events=1, models=models)
+        (stream.folder / "model.py").write_text(MODEL)
+        (stream.folder / "mode").write_text("behaves")
+        with ExitStack() as stack:
+            producer = None if kafka is None else BrokerProducer(kafka)
+            if producer is not None:
+                stack.callback(producer.close)
+            options = [] if kafka is None else ["--bus", f"kafka://{kafka}"]
+            running = processes.Up(stream, folder / "data", url=store, options=options)
+            stack.callback(running.close)
+            running.start()
+            bus, send = (store, production.to_redis(client)) if producer is None else (f"kafka://{kafka}", producer.send)
+            found = Trial(running, bus, store, send, streams, processes)
+            found.good = found.phase("behaves")
+            yield found
+            assert running.stop() == 0
+        client.flushdb()
+
+
+@pytest.fixture(scope="module")
+def trial(
+    redis_url: str, streams: ModuleType, processes: ModuleType, production: ModuleType, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Trial]:
+    """On Redis."""
+    store = redis_url.rpartition("/")[0] + "/13"
+    with running_trial(store, streams, processes, production, tmp_path_factory.mktemp("isolation")) as found:
         yield found
-        assert running.stop() == 0
-    finally:
-        running.close()
-        with redis.Redis.from_url(url) as client:
-            client.flushdb()
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory of processes in /proc")
-@pytest.mark.parametrize("mode", list(ENDS_IN))
-def test_a_bad_challenger_costs_nobody_else_pace_or_memory(mode: str, trial: Trial):
-    """Its own answers end in their tally, every event is accounted for, and who does not wait for it does not notice."""
-    good = trial.phase("behaves")
-    bad, after = trial.phase(mode), trial.phase("behaves")
+@pytest.fixture
+def kafka_trial(
+    redis_url: str, kafka_broker: Any, streams: ModuleType, processes: ModuleType, production: ModuleType, tmp_path: Path
+) -> Iterator[Trial]:
+    """On Kafka, its store in Redis."""
+    store = redis_url.rpartition("/")[0] + "/12"
+    with running_trial(store, streams, processes, production, tmp_path, kafka_broker.address) as found:
+        yield found
+
+
+def suffers(trial: Trial, mode: str) -> None:
+    """A bad phase between two good ones: what the challenger does costs its own answers only, and every event is accounted for."""
+    good, bad = trial.good, trial.phase(mode)
+    after = trial.good = trial.phase("behaves")
     if bad.took_s > max(good.took_s, after.took_s) / LEAST_PACE:  # once is noise
-        bad, after = trial.phase(mode), trial.phase("behaves")
+        good, bad = after, trial.phase(mode)
+        after = trial.good = trial.phase("behaves")
     assert bad.took_s <= max(good.took_s, after.took_s) / LEAST_PACE, (good, bad, after)
     assert any(bad.tally.get(name) for name in ENDS_IN[mode]) and set(bad.tally) <= {"answered", *ENDS_IN[mode]}, bad
     assert sum(bad.tally.values()) == N_EVENTS
@@ -185,3 +209,17 @@ def test_a_bad_challenger_costs_nobody_else_pace_or_memory(mode: str, trial: Tri
     assert (found.read, found.routed, found.in_flight, list(found.identity)) == (trial.n_sent, trial.n_sent, 0, [])
     assert found.counts.lanes["incumbent"] == {"answered": trial.n_sent}
     assert sum(found.counts.lanes["challenger"].values()) == trial.n_sent
+
+
+@in_proc
+@pytest.mark.parametrize("mode", list(ENDS_IN))
+def test_a_bad_challenger_costs_nobody_else_pace_or_memory(mode: str, trial: Trial):
+    """Its own answers end in their tally, every event is accounted for, and who does not wait for it does not notice."""
+    suffers(trial, mode)
+
+
+@in_proc
+@pytest.mark.slow
+def test_a_hung_challenger_costs_nobody_else_pace_or_memory_on_kafka(kafka_trial: Trial):
+    """There the mirror is one log for both lanes: the one that hangs falls behind in it, and holds nobody up."""
+    suffers(kafka_trial, "hangs")
