@@ -26,13 +26,13 @@ def assigning_routes(service: Service) -> APIRouter:
     @router.get("/v1/rollouts/{name}/assignment")
     def assignment(name: str) -> JSONResponse:
         """The document by which `harness.assign` assigns in the process that serves."""
-        return JSONResponse(told(service.get(name)), headers=NO_STORE)
+        return JSONResponse(told(service.asked(name)), headers=NO_STORE)
 
     @router.get("/v1/rollouts/{name}/assign")
     def assign(name: str, unit: str = "") -> JSONResponse:
         """The arm of one unit; the incumbent, and why, when it cannot be known."""
         try:
-            served = service.get(name)
+            served = service.asked(name)
             arm = choose(read(told(served), name, served.arms), unit, served.arms)
         except (Unavailable, RecordError) as error:
             structlog.get_logger().warning("assign.waits", rollout=name, error=str(error))

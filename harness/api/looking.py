@@ -33,17 +33,17 @@ def looking_routes(service: Service) -> APIRouter:
     @router.get("/v1/rollouts/{name}")
     def status(name: str) -> dict[str, Any]:
         """What the rollout is doing: the document of `shadow status --json`."""
-        return document(service.get(name).watched)
+        return document(service.asked(name).watched)
 
     @router.get("/v1/rollouts/{name}/verdict")
     def verdict(name: str) -> Response:
         """The object of verdict.json at this moment: 200 as soon as the rollout exists, also before the first look."""
-        return Response(canonical(service.get(name).watched.verdict()), media_type="application/json", headers=NO_STORE)
+        return Response(canonical(service.asked(name).watched.verdict()), media_type="application/json", headers=NO_STORE)
 
     @router.get("/v1/rollouts/{name}/ready")
     def ready(name: str, role: str | None = None) -> dict[str, Any]:
         """Whether every role of the rollout, or the one named, is at work: 200, or 503 that says which is not."""
-        watched = service.get(name).watched
+        watched = service.asked(name).watched
         if role is not None and role not in watched.roles:
             raise ApiError(404, f"no such role; this rollout has {', '.join(watched.roles)}")
         found = role_health([role] if role else watched.roles, watched.presence)
@@ -55,7 +55,7 @@ def looking_routes(service: Service) -> APIRouter:
     @router.get("/v1/rollouts/{name}/report")
     def report(name: str) -> Response:
         """The report: one HTML page that needs nothing else."""
-        watched = service.get(name).watched
+        watched = service.asked(name).watched
         if not drawing.acquire(timeout=REPORT_WAIT_S):
             raise away("another report is being drawn")
         try:

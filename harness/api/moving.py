@@ -45,7 +45,7 @@ def moving_routes(service: Service, guard: Guard) -> APIRouter:
                 watched.rollout, served.journal, watched.clock, by=by, roles=who.roles, verdict=watched.verdict(), **said
             )
 
-        return _done(service.get(name), who, move)
+        return _done(service.asked(name), who, move)
 
     @router.post("/v1/rollouts/{name}/waive")
     def waive(name: str, who: Token = a_token, content: bytes = a_body) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def moving_routes(service: Service, guard: Guard) -> APIRouter:
             watched = served.watched
             return moves.waive(watched.rollout, served.journal, watched.clock, by=by, verdict=watched.verdict(), **said)
 
-        return _done(service.get(name), who, move)
+        return _done(service.asked(name), who, move)
 
     def plain(what: str, how: Callable[..., moves.Moved], *, sees: bool = False) -> None:
         @router.post(f"/v1/rollouts/{{name}}/{what}")
@@ -68,7 +68,7 @@ def moving_routes(service: Service, guard: Guard) -> APIRouter:
                 seen = {"verdict": watched.verdict()} if sees else {}
                 return how(watched.rollout, served.journal, watched.clock, by=by, **said, **seen)
 
-            return _done(service.get(name), who, move)
+            return _done(service.asked(name), who, move)
 
     plain("pause", moves.pause)
     plain("resume", moves.resume)
@@ -94,7 +94,7 @@ def record_routes(service: Service) -> APIRouter:
     @router.get("/v1/rollouts/{name}/records")
     def records(name: str, start: int = Query(0, ge=0)) -> Response:
         """The chain from record number `start` on, at most a thousand; each record byte for byte as it was hashed."""
-        links = service.get(name).journal.read(start)[:PAGE]
+        links = service.asked(name).journal.read(start)[:PAGE]
         for link in links:
             parse(link.body)  # what is no JSON must not become a part of ours
         rows = [b'{"hash":"%s","previous":"%s","record":%s}' % (link.hash.encode(), link.previous.encode(), link.body) for link in links]

@@ -10,8 +10,10 @@ from harness.api.errors import ApiError
 from harness.api.probe import Probe
 from harness.commands import registry
 from harness.commands.status import Watched
+from harness.core.errors import RecordError
 from harness.core.reading import Reader
 from harness.core.routing import Hasher
+from harness.core.stages import superseded
 from harness.ports.bus import Bus, Partition
 from harness.ports.clock import Clock, SystemClock
 from harness.ports.codec import Codec
@@ -72,6 +74,13 @@ class Service:
             served = self._served.setdefault(name, self._open(name))
         return served
 
+    def asked(self, name: str) -> Served:
+        """The same with the question that is asked now: opened again when it was amended. Raises also StoreUnavailable."""
+        served = self.get(name)
+        if _amended(served):
+            served = self._served[name] = self._open(name)
+        return served
+
     def _open(self, name: str) -> Served:
         wiring = reopen(name, self.bus_url, self.store_url)
         hasher = Hasher(name)
@@ -80,3 +89,11 @@ class Service:
             watched=wiring.watched(), journal=journal, follower=Follower(journal), arms=Hasher(name, secret()),
             reader=Reader(wiring.rollout, hasher), hasher=hasher, codec=wiring.codec,
         )  # fmt: skip
+
+
+def _amended(served: Served) -> bool:
+    """Whether the rollout asks another question than the one it was opened with: its stages and gates are others now."""
+    try:
+        return superseded(served.watched.rollout, served.follower.now()) is not None
+    except RecordError:  # whoever asks where it stands finds the same
+        return False

@@ -182,11 +182,11 @@ def _time(text: object, n: int) -> int:
 
 
 def percent(rollout: Rollout, state: State) -> float:
-    """The share of units that the challenger serves: 0 in shadow and after every end but promotion."""
+    """The share of units that the challenger serves: 0 in shadow, after every end but promotion, and by a config of before an amendment."""
     match state.standing:
         case Standing.PROMOTED:
             return 100.0
-        case Standing.RUNNING | Standing.PAUSED:
+        case Standing.RUNNING | Standing.PAUSED if superseded(rollout, state) is None:
             stage = rollout.stages[state.stage]
             return {"shadow": 0.0, "canary": stage.percent, "promote": 100.0}[stage.kind]
     return 0.0

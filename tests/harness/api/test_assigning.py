@@ -19,12 +19,13 @@ from harness.api.app import create_app
 from harness.api.service import Service
 from harness.assign import Assigner, choose, read
 from harness.commands import moves, tokens
+from harness.commands.amend import amend
 from harness.core.reading import microseconds, timestamp
 from harness.core.records import CONTROLLER, Author, body
 from harness.core.routing import Hasher
 from harness.ports.clock import SystemClock
 from harness.roles.standing import Follower
-from harness.wiring import create, open_journal, open_tokens
+from harness.wiring import create, open_directory, open_journal, open_tokens
 
 NAME = "age-regression"
 CONFIG = Path(__file__).resolve().parents[3] / "configs" / f"{NAME}.yaml"
@@ -61,6 +62,24 @@ class World:
 def world(redis_url, redis_db, monkeypatch):
     monkeypatch.setenv("SHADOW_SECRET", SECRET.decode())
     return World(redis_url)
+
+
+def test_after_an_amendment_the_percents_are_those_of_the_question_that_is_asked_now(world):
+    """An API that goes on running would else serve the old one's tenth in a stage that is a hundredth now."""
+    client = world.client()
+    old = next(stage.percent for stage in world.rollout.stages if stage.kind == "canary")
+    assert client.get(f"/v1/rollouts/{NAME}/assignment").json()["percent"] == 0.0
+    stages = [{**stage, "canary": {"percent": old / 4}} if "canary" in stage and n == 1 else stage
+              for n, stage in enumerate(world.rollout.document["stages"])]  # fmt: skip
+    amended = config.parse({**world.rollout.document, "stages": stages}, source="test", folder=world.rollout.folder)
+    amend(
+        amended, world.journal, open_directory(world.url), world.clock, by=ME, reason="more carefully",
+        verdict={"as_of": None, "since": None},
+    )  # fmt: skip
+    world.enter(1)
+    found = client.get(f"/v1/rollouts/{NAME}/assignment").json()
+    assert (found["percent"], found["config_sha256"]) == (old / 4, amended.sha256)
+    assert client.get(f"/v1/rollouts/{NAME}/verdict").json()["config_sha256"] == amended.sha256
 
 
 def test_the_document_says_what_the_chain_says_at_each_step(world):

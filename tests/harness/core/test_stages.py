@@ -139,6 +139,15 @@ def test_a_waiver_is_two_peoples_word_until_it_expires():
     assert fold(state, record("entered", stage=1, since=timestamp(HOUR)), head="e").waived(HOUR) == frozenset()
 
 
+def test_whoever_still_has_the_config_before_an_amendment_serves_nobody_with_the_challenger():
+    """Its second stage may be another percent than that of the question that is asked now."""
+    asked = [record("amended", sha256="f" * 64, since=None), record("entered", stage=1, since=timestamp(HOUR), percent=1.0)]
+    state = after(*asked)
+    old = replace(ROLLOUT, sha256="a" * 64, stages=(ROLLOUT.stages[0], replace(ROLLOUT.stages[1], percent=50.0), ROLLOUT.stages[3]))
+    assert percent(replace(old, sha256="f" * 64), state) == 50.0
+    assert percent(old, state) == 0.0
+
+
 def test_an_authors_word_waives_no_gate():
     """Whoever wrote the question must not take a part of it back; also not under another spelling, and also not who amended it."""
     said = [record("waived", who, gate="g", expires=timestamp(20 * HOUR)) for who in ("bea", "Author ", "cyd")]
