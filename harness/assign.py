@@ -19,6 +19,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
@@ -119,7 +120,10 @@ class Latest:
         except ValueError as error:
             self._held = _Held(says=str(error))
             return
-        if before is None or document.as_of != before.as_of:
+        fresh = before is not None and asked - self._held.since <= self._stale_after_s
+        if before is not None and fresh and document.percent > before.percent and _older(document, before):
+            self.missed("an answer came that is older than the last one")
+        elif before is None or document.as_of != before.as_of:
             self._held = _Held(document=document, since=asked, says="")
 
     def missed(self, says: str) -> None:
@@ -136,6 +140,14 @@ class Latest:
             why = f": {held.says}" if held.says else ""
             return Arm(arm=INCUMBENT, reason="stale", says=f"nothing new for {now - held.since:.1f} s{why}", document=held.document)
         return choose(held.document, unit, self._hasher)
+
+
+def _older(document: Assignment, before: Assignment) -> bool:
+    """Whether a document was read before another one: a cache, or an API whose clock is behind, may answer with what was true."""
+    try:
+        return datetime.fromisoformat(document.as_of) < datetime.fromisoformat(before.as_of)
+    except (ValueError, TypeError):
+        return False
 
 
 class Assigner:

@@ -163,6 +163,22 @@ def test_an_old_document_is_the_incumbent_and_a_repeated_one_grows_old():
     assert latest.arm(OURS, now=112.0).arm == "challenger"
 
 
+def test_an_older_answer_that_comes_later_takes_nobody_back_to_the_challenger():
+    """A cache on the way, or a second API whose clock is behind: a rollback that was heard stays heard. What is less is taken at once."""
+    latest = Latest(NAME, HASHER, stale_after_s=10.0)
+    before, after = "2026-03-02T06:00:00.5Z", "2026-03-02T06:00:01Z"
+    latest.take(told(100.0, before), asked=100.0)
+    latest.take(told(0.0, after, standing="rolled_back"), asked=101.0)
+    latest.take(told(100.0, before), asked=102.0)
+    assert latest.arm("u", now=102.0).arm == "incumbent"
+    latest.take(told(100.0, "2026-03-02T06:00:03Z"), asked=103.0)
+    assert latest.arm("u", now=103.0).arm == "challenger"
+    latest.take(told(0.0, before), asked=104.0)
+    assert latest.arm("u", now=104.0).arm == "incumbent"
+    latest.take(told(100.0, "2026-03-02T05:00:00Z"), asked=115.0)
+    assert latest.arm("u", now=115.0).arm == "challenger", "an API whose clock was put right is not shut out for good"
+
+
 @pytest.mark.parametrize("unit", ["", None, 17, b"u", ["u"]])
 def test_a_unit_that_is_none_is_the_incumbent_in_a_split_and_no_matter_otherwise(unit):
     """A split needs somebody to split by; before the canary and after promotion everybody has one arm."""
