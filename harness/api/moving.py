@@ -70,9 +70,8 @@ def moving_routes(service: Service, guard: Guard) -> APIRouter:
 
             return _done(service.asked(name), who, move)
 
-    plain("pause", moves.pause)
-    plain("resume", moves.resume)
-    plain("rollback", moves.rollback, sees=True)
+    for what, how in (("pause", moves.pause), ("resume", moves.resume), ("rollback", moves.rollback)):
+        plain(what, how, sees=how is moves.rollback)
     return router
 
 
