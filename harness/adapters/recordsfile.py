@@ -7,7 +7,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.ports.journal import Link
+from harness.core.chain import from_line
+from harness.core.errors import RecordError
+from harness.core.records import digest
+from harness.ports.journal import ROOT, Link
 
 NAME = "records.jsonl"
 
@@ -19,7 +22,11 @@ def line(link: Link) -> bytes:
 
 
 def bring_up(path: Path, chain: Sequence[Link]) -> None:
-    """Appends what a file lacks of a chain; a file that does not begin the chain is replaced by it, whole or not at all. Raises OSError."""
+    """Appends what a file lacks of a chain; a file that does not begin the chain is replaced by it, whole or not at all.
+
+    One with records that hold together and that the chain does not have is put aside under the beginning of its head's hash: the store was
+    put back to an older state, or it is another store. Raises OSError.
+    """
     wanted = b"".join(map(line, chain))
     there = path.read_bytes() if path.exists() else b""
     if there == wanted:
@@ -28,10 +35,27 @@ def bring_up(path: Path, chain: Sequence[Link]) -> None:
         with path.open("ab") as file:
             _write(file.fileno(), wanted[len(there) :])
         return
+    head = _head(there)
+    if head is not None and all(link.hash != head for link in chain):
+        path.replace(path.with_name(f"{path.name}.{head[:12]}"))
     beside = path.with_name(f"{path.name}.new")
     with beside.open("wb") as file:
         _write(file.fileno(), wanted)
     beside.replace(path)
+
+
+def _head(there: bytes) -> str | None:
+    """The hash of the last line, if every line follows the one before and is what its hash says."""
+    head = ROOT
+    for text in there.splitlines():
+        try:
+            hash, previous, body = from_line(text)
+        except RecordError:
+            return None
+        if previous != head or hash != digest(previous, body):
+            return None
+        head = hash
+    return head if there else None
 
 
 def _write(file: int, data: bytes) -> None:

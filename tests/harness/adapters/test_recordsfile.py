@@ -42,3 +42,13 @@ def test_a_file_that_does_not_begin_the_chain_is_written_anew(damage: str, journ
     bring_up(path, chain)
     assert path.read_bytes() == whole
     assert [each.name for each in tmp_path.iterdir()] == ["records.jsonl"]
+
+
+def test_records_that_the_store_has_lost_are_put_aside_and_not_destroyed(journal: MemoryJournal, tmp_path: Path):
+    """The store was put back to an older state: the file may be the only place that still says what was decided since."""
+    chain, path = journal.read(), tmp_path / "records.jsonl"
+    bring_up(path, chain)
+    whole = path.read_bytes()
+    bring_up(path, chain[:1])
+    assert path.read_bytes() == line(chain[0])
+    assert (tmp_path / f"records.jsonl.{chain[-1].hash[:12]}").read_bytes() == whole
