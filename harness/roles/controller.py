@@ -73,7 +73,7 @@ class Controller:
 
     def _move(self, state: State) -> int:
         published = self._ledger.published()
-        if published is None:
+        if published is None or not state.n_records:  # a chain that was lost has no question; nothing can follow
             return 0
         verdict: dict[str, Any] = json.loads(published.verdict)
         old = staleness(published.looked, verdict["expires"], self._clock.now())

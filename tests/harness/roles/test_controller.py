@@ -317,6 +317,18 @@ def test_a_file_that_cannot_be_written_stops_nothing(walking: Callable[..., Any]
     assert len(one.told()) == len(one.records())
 
 
+def test_without_a_chain_there_is_nothing_to_follow_and_nothing_is_sealed_over_and_over(walking: Callable[..., Any]):
+    """The journal was lost, the verdict was not: the controller has nothing to do, and is not busy with it."""
+    one = walking()
+    approve(one)
+    one.silent = {"controller"}
+    one.send("events", events(one, 0, 6))
+    one.walk(3)
+    one.journal._links.clear()
+    assert [one.step("controller") for _ in range(3)] == [0, 0, 0]
+    assert one.records() == []
+
+
 def test_on_a_damaged_chain_nothing_is_done(walking: Callable[..., Any]):
     """An edited record: who acts on it acts on what nobody decided."""
     one = walking()
