@@ -150,9 +150,43 @@ def test_slices_give_what_one_reading_gives(walking: Callable[..., Any], monkeyp
     monkeypatch.setattr(exposed, "SLICE_ROWS", 5)
     one = walking(shards=2)
     canary(one, n=40)
-    served(one, *(f"c{n}" for n in range(30)), at=4 * HOUR)
+    served(one, *(f"c{n}" for n in range(30)), at=4 * HOUR + 1)
     one.send("outcomes", [one.label(f"c{n}", 4 * HOUR + 60 * SECOND, 15.0 if n % 2 else 30.0) for n in range(40)])
     assert one.verdict()["exposed_harms"] == {"minor_let_in": 15}
+
+
+def test_rows_that_have_expired_no_longer_count_and_stop_nothing(walking: Callable[..., Any]):
+    """A stage may last longer than pairs are kept."""
+    one = walking(shards=1)
+    canary(one)
+    served(one, "c0", "c5", at=4 * HOUR + 1)
+    one.send("outcomes", [one.label(f"c{n}", 4 * HOUR + 60 * SECOND, 15.0) for n in range(6)])
+    assert one.verdict()["exposed_harms"] == {"minor_let_in": 2}
+    one.logs[0].expire(6)  # four of the shadow, c0 and c1
+    served(one, "c4", at=5 * HOUR)
+    assert one.verdict()["exposed_harms"] == {"minor_let_in": 2}
+
+
+def test_reading_rows_again_takes_at_most_a_fifth_of_the_time(walking: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
+    """What takes a second is not done again before four more have passed; a clock that was set back ends no wait for good."""
+    one = walking(shards=1)
+    canary(one)
+    one.settle()
+    log, read = one.logs[0], one.logs[0].rows
+    monkeypatch.setattr(log, "rows", lambda *of: (one.clock.move_to(one.clock.now() + SECOND), read(*of))[1])
+    units = Units()
+    units.add(np.arange(5, dtype=np.uint64))
+    harms = exposed.ExposedHarms(one.rollout, one.rollout.stages[1], [log], one.clock, since=START + 4 * HOUR, units=units)
+    snapshots = [log.snapshot()]
+    assert harms.advance(snapshots, {})
+    ended = one.clock.now()
+    units.add(np.array([7], np.uint64))
+    for later, reads in ((0, False), (3.9, False), (4.0, True)):
+        one.clock.move_to(int(ended + later * SECOND))
+        assert harms.advance(snapshots, {}) is reads
+    units.add(np.array([8], np.uint64))
+    monkeypatch.setattr(one.clock, "_now", ended - 100 * HOUR)
+    assert harms.advance(snapshots, {})
 
 
 def test_a_set_of_units_that_grows_piece_by_piece_is_the_set_of_all(seed: int = 3):
