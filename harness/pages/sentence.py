@@ -59,9 +59,15 @@ def sentence(rollout: Rollout, verdict: Mapping[str, Any], table: PairTable) -> 
     said = _Speaker(rollout, verdict, table)
     word, shadow = verdict["verdict"], verdict["stage"].lower().startswith("shadow")
     headline = {"promote": "Promote", "hold": "Hold"}.get(word, "Stop" if shadow else "Roll back")
-    return Sentence(
-        headline=headline, parts=said.parts(), note="This was a shadow: nobody was affected." if shadow else None, lead=said.lead
-    )
+    return Sentence(headline=headline, parts=said.parts(), note=_affected(verdict) if shadow else None, lead=said.lead)
+
+
+def _affected(verdict: Mapping[str, Any]) -> str:
+    """Whom a shadow has affected: nobody, unless production says whom the challenger served, as in an attempt before."""
+    served = (verdict.get("exposed") or {}).get("units", 0)
+    if served:
+        return f"This stage is a shadow; before it or beside it the challenger served {count(served)} units."
+    return "This was a shadow: nobody was affected."
 
 
 class _Speaker:

@@ -83,6 +83,17 @@ def test_a_live_stage_rolls_back_and_claims_nobody_safe(age, rollout_of, table_o
     assert (said.headline, said.note) == ("Roll back", None)
 
 
+def test_a_shadow_beside_people_whom_the_challenger_served_claims_nobody_safe(age, rollout_of, table_of, verdict_of, age_rows):
+    """A canary that was amended is a shadow again; whom the challenger served before, it served."""
+    rollout = rollout_of(age)
+    table = table_of(rollout, age_rows(400, old=2, new=5))
+    verdict = {**verdict_of(rollout, table), "exposed": {"units": 1_198, "stages": []}}
+    said = sentence(rollout, verdict, table)
+    assert said.note == "This stage is a shadow; before it or beside it the challenger served 1,198 units."
+    unserved = {**verdict, "exposed": {"units": 0, "stages": []}}
+    assert sentence(rollout, unserved, table).note == "This was a shadow: nobody was affected."
+
+
 def test_an_alarm_without_a_failing_gate_gives_its_reason(age, rollout_of, table_of, verdict_of, age_rows):
     """A detector stops a rollout whose gates still pass; then its words lead."""
     rollout = rollout_of(age)
