@@ -91,7 +91,7 @@ def up(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Run a rollout: router, lanes, joiner, analyst and api, a supervised process each. Ctrl-C stops it; start it again and it goes on."""
+    """Run a rollout: router, lanes, joiner, analyst, controller and API, supervised. Ctrl-C stops it; start it again and it goes on."""
     where = live.Where(bus, store, data)
     found, api = config.load(config_file), live.Api(listen, read_needs_token)
     raise typer.Exit(live.up(found, config_file, where, shards=shards, roles=roles, api=api, anchor=anchor, as_json=json))

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from harness import config
 from harness.adapters.anchor import WEB
 from harness.api import address
 from harness.cli import printing
@@ -156,8 +155,11 @@ def status(name: str | None, where: Where, *, as_json: bool) -> None:
             printing.out.print(f"  - {reason}", markup=False)
         for line in exposed_lines(document):
             printing.out.print(f"  {line}", markup=False)
-        if document["waits_for"]:
-            printing.out.print(f"  the next move waits for: {'; '.join(document['waits_for'])}", markup=False)
+        lacking = [wait for wait in document["waits_for"] if wait not in document["reasons"]]
+        if len(lacking) < len(document["waits_for"]):
+            lacking.insert(0, "the reasons above")
+        if lacking:
+            printing.out.print(f"  the next move waits for: {'; '.join(lacking)}", markup=False)
     if not found:
         printing.note("no rollout here yet: start one with `shadow up CONFIG`")
 
@@ -165,9 +167,10 @@ def status(name: str | None, where: Where, *, as_json: bool) -> None:
 def ready(role: str, name: str | None, where: Where) -> int:
     """Prints whether a role is at work; returns 0 if it is, 3 if not."""
     with place(bus=None, store=where.store, data=where.data, create=False) as there:
-        found = registry.find(name, open_directory(there.store))
-        rollout = config.parse(found.document, source=f"the stored config of {found.name}", folder=found.folder)
-        (health,) = role_health([role], open_presence(there.store, rollout))
+        wiring = wire(name, there)
+        if role not in wiring.role_names():
+            raise UsageError(f"role {role}: there is none; rollout {wiring.rollout.name} has {', '.join(wiring.role_names())}")
+        (health,) = role_health([role], open_presence(there.store, wiring.rollout))
     printing.out.print(f"{role}: {health.says}", markup=False)
     return 0 if health.ready else NOT_READY
 

@@ -43,8 +43,10 @@ def presented(there: Place, file: Path | None) -> Token | None:
     if file is not None:
         try:
             secret = file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            raise UsageError(f"--token-file {file}: cannot be read") from None
+        except OSError as error:
+            raise UsageError(f"--token-file {file}: cannot be read: {error.strerror or error}") from None
+        except UnicodeDecodeError:
+            raise UsageError(f"--token-file {file}: is no text; expected the token that `shadow token create` printed") from None
     return guarding.check(open_tokens(there.store), SystemClock(), secret, scope="read") if secret else None
 
 

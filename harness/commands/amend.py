@@ -54,7 +54,8 @@ def amend(
     except HeadMoved:
         raise Refused(f"{rollout.name}: another record came between; nothing was recorded, look and try again") from None
     registry.replaced(rollout, shards=old.shards, directory=directory)
-    says = f"attempt {attempt} begins in shadow at alpha {rollout.alpha * alpha_share(attempt):g}; start `shadow up` again with this config"
+    alpha = f"{rollout.alpha * alpha_share(attempt):.3g}"
+    says = f"attempt {attempt} begins in shadow at alpha {alpha}; start `shadow up` again with this config"
     return Moved(added=True, says=f"{rollout.name}: {says}", state=fold(state, parse(record), head=link.hash))
 
 

@@ -199,7 +199,8 @@ def _begun(rollout: Rollout, state: State) -> State:
 
 def _not_ended(state: State) -> None:
     if state.final:
-        raise Refused(f"the rollout is {state.standing.value.replace('_', ' ')}, which is for good; nothing was recorded")
+        again = "" if state.standing is Standing.PROMOTED else "; `shadow amend` begins a new attempt"
+        raise Refused(f"the rollout is {state.standing.value.replace('_', ' ')}, which is for good; nothing was recorded{again}")
 
 
 def _is_next(rollout: Rollout, state: State, target: int) -> None:

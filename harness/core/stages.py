@@ -244,7 +244,8 @@ def next_move(rollout: Rollout, state: State, verdict: Mapping[str, Any], *, sta
     one may still stop a rollout, and never lets it go on.
     """
     if state.final:
-        return Wait(reasons=(f"the rollout is {state.standing.value}",))
+        what = "nothing" if state.standing is Standing.PROMOTED else "a new attempt (`shadow amend`)"
+        return Wait(reasons=(f"{what}: the rollout is {state.standing.value.replace('_', ' ')}",))
     other = superseded(rollout, state)
     if other is not None:
         return Wait(reasons=(other,))

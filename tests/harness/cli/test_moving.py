@@ -83,6 +83,33 @@ def test_what_lets_a_rollout_go_on_needs_a_token_that_may(command, world):
     assert len(world.journal.read()) == 2
 
 
+def test_a_token_file_that_cannot_be_read_says_why(world, tmp_path):
+    """Absent, or something else than a token."""
+    (tmp_path / "image").write_bytes(b"\xff\xfe\x00")
+    for name, said in (("none", "cannot be read: No such file"), ("image", "is no text; expected the token")):
+        done = world.run("approve", NAME, *WHY, "--token-file", tmp_path / name)
+        assert (done.code, said in done.err) == (2, True), done
+
+
+def test_status_says_what_is_lacking_once(world):
+    """The reasons of the verdict stand above; the last line adds what no gate says."""
+    done = world.run("status", NAME)
+    assert (done.code, done.err) == (0, "")
+    lines = [line.strip(" -") for line in done.out.splitlines()]
+    (last,) = [line for line in lines if line.startswith("the next move waits for: the reasons above")]
+    assert lines.index(last) >= 2
+    assert not any(reason in last for reason in lines[2 : lines.index(last)])
+
+
+def test_a_role_that_the_rollout_does_not_have_is_no_role_that_is_not_at_work(world):
+    """A health check with a typing error would wait for ever."""
+    done = world.run("ready", "analyst", "--rollout", NAME)
+    assert (done.code, done.out) == (3, "analyst: not started\n")
+    done = world.run("ready", "analist", "--rollout", NAME)
+    assert (done.code, done.out) == (2, "")
+    assert f"role analist: there is none; rollout {NAME} has router, " in done.err
+
+
 def test_the_name_and_role_of_the_token_stand_in_the_record(world, tmp_path):
     """Not those of the account that ran the command; from a file as from the environment."""
     bea, cyd = world.token("bea", "--role", "sales", "--role", "policy"), world.token("cyd", "--role", "policy")

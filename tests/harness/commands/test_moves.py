@@ -258,7 +258,7 @@ def test_going_back_is_for_good_also_from_a_pause_and_done_once(world):
     assert world.last["by"] == {"name": "ada", "role": None, "via": "cli"}
     assert not world.do(moves.rollback).added
     for late in (world.approve, world.waive, lambda: world.do(moves.pause), lambda: world.do(moves.resume)):
-        with pytest.raises(moves.Refused, match="the rollout is rolled back, which is for good; nothing was recorded"):
+        with pytest.raises(moves.Refused, match="is rolled back, which is for good; nothing was recorded; `shadow amend` begins"):
             late()
 
 

@@ -102,6 +102,14 @@ def test_a_verdict_of_another_stage_moves_nothing():
         assert isinstance(next_move(ROLLOUT, CANARY, {**verdict(CANARY, said=said), "since": None}), Wait)
 
 
+@pytest.mark.parametrize("kind", ["promoted", "rolled_back", "expired"])
+def test_after_an_end_it_says_what_could_still_move_it(kind):
+    """A promotion is for good; from the other two a new attempt begins."""
+    waits = next_move(ROLLOUT, after(record(kind)), verdict(after()))
+    what = "nothing" if kind == "promoted" else "a new attempt (`shadow amend`)"
+    assert waits == Wait(reasons=(f"{what}: the rollout is {kind.replace('_', ' ')}",))
+
+
 def test_a_pause_holds_what_would_go_on_and_resuming_lets_it():
     """Everything is ready, a person says wait."""
     state = fold(after(*APPROVED), record("paused"), head="p")
