@@ -30,7 +30,7 @@ def table(rows: Sequence[Row]) -> Table:
             where = f"{name}: {segment_words(row.segment)}" if row.segment else name
             shown.add_row(*(Text(cell) for cell in (where, *_cells(row))), Text(row.ends, style=STYLES[row.ends]))
         if len(mine) > SHOWN_SEGMENTS:
-            shown.add_row(Text(f"  {len(mine) - SHOWN_SEGMENTS} faster segments", style="dim"))
+            shown.add_row(Text(f"  and {len(mine) - SHOWN_SEGMENTS} more that are no slower", style="dim"))
     return shown
 
 
@@ -40,8 +40,12 @@ def _slowest(row: Row) -> tuple[int, int]:
 
 def _cells(row: Row) -> list[str]:
     numbers = (row.units, row.events, row.labels)
-    days = UNKNOWN if row.days is None else "under 0.1" if row.days < 0.05 else f"{row.days:,.1f}"
+    days = UNKNOWN if row.days is None else _in_days(row.days)
     return [*(UNKNOWN if number is None else count(number) for number in numbers), days]
+
+
+def _in_days(days: float) -> str:
+    return "under 0.1" if days < 0.05 else f"{days:,.1f}"
 
 
 def assumptions(rows: Sequence[Row]) -> list[str]:
@@ -61,7 +65,7 @@ def verdict(rows: Sequence[Row]) -> str:
     known = [day for day in days if day is not None]
     parts = []
     if known and len(known) == len(days):
-        parts.append(f"the slowest gate that can decide takes {max(known):,.1f} days")
+        parts.append(f"the slowest gate that can decide takes {_in_days(max(known))} days")
     if stuck:
         parts.append(f"{len(stuck)} cannot decide as it is: {', '.join(stuck)}")
     if fails:

@@ -95,8 +95,9 @@ def compare(
         for line in comparison.notes(found):
             printing.out.print(line, markup=False)
         printing.out.print()
-        printing.out.print(comparison.table(found))
-        printing.out.print()
+        if found.shifts or found.groups:  # nothing without a truth
+            printing.out.print(comparison.table(found))
+            printing.out.print()
         for line in comparison.changes(found):
             printing.out.print(line, markup=False)
     if out is not None:
@@ -115,6 +116,8 @@ def _lines(at: str | None) -> tuple[float, ...]:
 
 
 def _write(folder: Path, found: comparing.Compared) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder}: is a file; expected a folder, for report.html and rollout.yaml")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.html").write_text(render(found.rollout, found.verdict, found.table), encoding="utf-8")

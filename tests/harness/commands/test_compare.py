@@ -133,6 +133,23 @@ def test_the_draft_is_a_rollout_that_is_accepted_and_the_report_a_page(scores, t
     assert "u17" not in page and "e100" not in page
 
 
+def test_without_a_truth_there_is_no_table_of_errors_and_no_empty_one(scores, tmp_path):
+    """Heads without a row look as if something was lost."""
+    done = shadow("compare", scores, "--old", "old_age", "--new", "new_age", "--at", "13", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "where the models differ, not which one is right" in done.stdout and "decisions at 13" in done.stdout
+    assert "the new is" not in done.stdout
+
+
+def test_a_file_where_the_folder_of_the_results_should_be_is_named(scores, tmp_path):
+    """Exit 2 with what was expected; the file stays as it is."""
+    (tmp_path / "out").write_text("mine")
+    done = shadow("compare", scores, "--old", "old_age", "--new", "new_age", "--at", "13", "--out", "out", folder=tmp_path)
+    assert done.returncode == 2
+    assert "--out out: is a file; expected a folder" in done.stderr
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_machines_get_one_document(scores, tmp_path):
     """A notebook or a pipeline reads the same facts."""
     done = shadow("compare", scores, "--old", "old_age", "--new", "new_age", "--truth", "true_age", "--at", "13", "--json", folder=tmp_path)

@@ -153,6 +153,7 @@ def test_the_last_line_names_the_slowest_gate_and_those_that_never_decide():
         row("d", "never", None),
     ]
     assert planning.verdict(rows) == ("plan: the slowest gate that can decide takes 9.0 days; 1 cannot decide as it is: d; 1 would fail: c")
+    assert planning.verdict([row("a", "pass", 0.01)]) == "plan: the slowest gate that can decide takes under 0.1 days"
     assert planning.verdict([row("a", "pass", None)]) == "plan: every gate can decide; give --per-day to know when"
 
 
