@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,6 +47,9 @@ def verify(
         raise UsageError(f"--level {level}: expected one of {', '.join(auditing.LEVELS)}")
     links = _links(name, records, store, data)
     folder = archive or (records.parent if records is not None else data) / "archive"
+    for given in head or []:
+        if not re.fullmatch("[0-9a-f]{64}", given):
+            raise UsageError(f"--head {given}: expected the hash of a record, 64 hex digits, as an anchor holds it under `head`")
     found = auditing.verify(links, FileArchive(folder), heads=head or [], level=level)
     if json:
         printing.json_document(found.document())

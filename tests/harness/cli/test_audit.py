@@ -51,6 +51,7 @@ def test_wrong_use_ends_with_2(shadow, decided):
         (("--records", "none.jsonl"), "none.jsonl: cannot be read"),
         (("age-sealed", "--records", decided.records), "leave its name out"),
         (("--records", decided.records, "--level", "all"), "expected one of chain, statistics, pairs"),
+        (("--records", decided.records, "--head", decided.links[-1].hash[:12]), "expected the hash of a record, 64 hex digits"),
     ):
         done = shadow("audit", "verify", *words)
         assert (done.code, said in done.err) == (2, True), done
