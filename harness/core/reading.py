@@ -22,6 +22,7 @@ from harness.core.table import recorded_decisions
 WATERMARK = "io.shadow-harness.watermark"
 _RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt](\d{2}:\d{2}:\d{2})(\.\d+)?([Zz]|[+-]\d{2}:\d{2})")
 _NEEDED = ("id", "source", "type", "specversion")
+_KINDS = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object", type(None): "null"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_MINUTES = 4_096
 _MINUTES: dict[str, int] = {}  # "2026-03-02T00:06:" -> microseconds: a memory of what was parsed, no state
@@ -67,14 +68,21 @@ def timestamp(time: int) -> str:
 def attributes_problem(document: Any) -> str | None:
     """Why this is no CloudEvent; None if it is one. Its times are looked at elsewhere."""
     if not isinstance(document, dict):
-        return f"expected a JSON object, got {type(document).__name__}"
+        return f"expected a JSON object, got {_KINDS.get(type(document), 'a text')}"
     for name in _NEEDED:
         value = document.get(name)
         if type(value) is str and value:
             continue
         if not isinstance(value, str) or not value:
-            return f"{name}: expected non-empty text, got {type(value).__name__ if value != '' else 'empty text'}"
+            return f"{name}: expected non-empty text, got {_kind(document, name)}"
     return None
+
+
+def _kind(document: dict[str, Any], name: str) -> str:
+    """What stands in an attribute, in words and never its content."""
+    if name not in document:
+        return "nothing"
+    return "empty text" if document[name] == "" else _KINDS.get(type(document[name]), "something else")
 
 
 def stated_time(document: dict[str, Any], name: str) -> int | str | None:

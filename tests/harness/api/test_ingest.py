@@ -17,9 +17,9 @@ from harness.core.routing import Hasher
 
 STRUCTURED, BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"id": None}, "id: expected non-empty text"),
+    ({"id": None}, "id: expected non-empty text, got null"),
     ({"source": ""}, "source: expected non-empty text"),
-    ({"type": 7}, "type: expected non-empty text"),
+    ({"type": 7}, "type: expected non-empty text, got a number"),
     ({"specversion": 1.0}, "specversion: expected non-empty text"),
     ({"time": "MARKER"}, "time: expected an RFC 3339 text"),
     ({"type": WATERMARK, "time": "2099-01-01T00:00:00Z"}, f"type: {WATERMARK}"),
