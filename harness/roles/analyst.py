@@ -118,6 +118,7 @@ class Analyst:
         self._late_labels, self._anew_at = -1, 0
         self._flips: dict[str, dict[str, int]] = {}
         self._began: int | None = None
+        self._last: int | None = None
         self._versions: dict[str, dict[str, int]] | None = None
         self._n_pairs, self._expired = 0, False
         self._served.begin(self._state)
@@ -153,7 +154,7 @@ class Analyst:
             return
         self._evidence = {False: unlabelled, True: labelled}
         self._flips, self._late_labels = saved["flips"], saved["late_labels"]
-        self._began, self._n_pairs = saved.get("began"), saved.get("pairs", 0)
+        self._began, self._last, self._n_pairs = saved.get("began"), saved.get("last"), saved.get("pairs", 0)
         self._expired = saved.get("expired", False)
         if self._arms is not None and end < len(blobs):
             self._arms = restored(self._arms, blobs[end:])
@@ -166,7 +167,8 @@ class Analyst:
             "needed": [prefix.needed() for prefix in self._prefixes.values()],
             "start": [prefix.start for prefix in self._prefixes.values()], "stage": self._state.stage, "since": self._state.since,
             "attempt": self._state.attempt, "versions": self._versions,
-            "began": self._began, "pairs": self._n_pairs, "expired": self._expired, "arms_at": len(unlabelled) + len(labelled),
+            "began": self._began, "last": self._last, "pairs": self._n_pairs, "expired": self._expired,
+            "arms_at": len(unlabelled) + len(labelled),
         }  # fmt: skip
         arms = b"" if self._arms is None else self._arms.to_bytes()
         folded = Folded(version=self._folded.version + 1, state=json.dumps(head).encode() + b"\n" + unlabelled + labelled + arms)
@@ -288,9 +290,14 @@ class Analyst:
         return self._builder.build(runs)
 
     def _count(self, table: PairTable) -> None:
-        """Counts the stage's pairs and flips, and notes when it began."""
-        if len(table) and self._began is None:
-            self._began = int(table["arrived"][0])
+        """Counts the stage's pairs and flips, and notes when it began: with its first row, or the first behind a gap in which all
+        evidence expires, as one record of a clock that was never set makes it."""
+        if len(table):
+            gaps = np.diff(table["arrived"], prepend=table["arrived"][0] if self._last is None else self._last)
+            began = np.flatnonzero(gaps > self.rollout.expires_s * 1e6)
+            if self._began is None or len(began):
+                self._began = int(table["arrived"][began[-1] if len(began) else 0])
+            self._last = int(table["arrived"][-1])
         self._n_pairs += int(((table["missing.incumbent"] < 0) & (table["missing.challenger"] < 0)).sum())
         for policy, counts in flips(table, self.rollout.policies).items():
             mine = self._flips.setdefault(policy, {})

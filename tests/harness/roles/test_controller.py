@@ -158,6 +158,23 @@ def test_hours_that_waited_in_the_topic_are_no_hours_of_a_canary(walking: Callab
     assert moves(one) == GOOD
 
 
+@pytest.mark.parametrize("bad", [0.9, 0.0001], ids=["gates pass", "gates hold"])
+def test_a_first_event_of_a_clock_that_was_never_set_neither_ends_the_rollout_nor_is_its_time(bad: float, walking: Callable[..., Any]):
+    """A device that believes in 1998: 28 years would be longer than any stage, and than `expires`."""
+    one = walking(gates=[{"name": "flips", "metric": {"flip": "adult"}, "below": bad}])
+    approve(one)
+    one.send("events", [one.event("first", -28 * 365 * 24 * HOUR)])
+    one.walk(2)
+    one.send("events", events(one, 0, 1))
+    one.walk(3)
+    assert moves(one) == []
+    assert one.verdict()["began"] == timestamp(START + SECOND)
+    del one._made["analyst"]
+    one.send("events", events(one, 1, 4))
+    one.walk(3)
+    assert moves(one) == ([GOOD[0]] if bad == 0.9 else [])
+
+
 def test_an_analyst_that_is_behind_moves_no_stage_with_what_passed_in_the_one_before(walking: Callable[..., Any]):
     """Its old verdict still says promote; it is of another stage."""
     one = walking()
