@@ -96,12 +96,18 @@ class Up:
         return code
 
     def close(self) -> None:
-        """Whatever is left of it."""
-        if not self.ended:
-            with suppress(subprocess.TimeoutExpired):
-                self.stop()
-            if self.process is not None:
-                self.process.kill()
+        """Whatever is left of it, at once if the store is not its own: a stop in order takes a second, and is what `stop` is for."""
+        if not self.ended and self.process is not None:
+            if self.url is None:
+                with suppress(subprocess.TimeoutExpired):
+                    self.stop()
+            self.process.kill()
+            self.process.wait()
+            pids = self.pids().values()
+            for pid in filter(alive, pids):
+                with suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
+            until(lambda: not any(map(alive, pids)), FINISH_S, lambda: f"roles outlive SIGKILL: {self.pids()}")
         for client in self._clients.values():
             client.close()
 
