@@ -1,0 +1,1 @@
+"""What no gate uses and callers of the package may want: boundaries, calibrators, estimates that lean on predictions."""
