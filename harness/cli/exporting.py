@@ -40,6 +40,8 @@ def export(
         _exposed(name, store, data, output or Path("exposed.csv"))
         return
     output = output or Path("pairs.parquet")
+    if output.suffix == ".csv":
+        raise UsageError(f"{output}: the pair table is written as Parquet; expected a name that ends in .parquet")
     _needs_pyarrow()
     with place(bus=None, store=store, data=data, create=False) as there:
         wiring = wire(name, there)

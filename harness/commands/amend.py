@@ -74,11 +74,14 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 
 def _same_shape(before: Mapping[str, Any], after: Rollout) -> None:
     fixed = [key for key in _changed(before, after.document) if key not in AMENDABLE]
-    old_lanes, lanes = sorted(before["models"]), sorted(after.document["models"])  # type: ignore[call-overload]
-    if old_lanes != lanes:
+    if _lanes(before) != _lanes(after.document):
         fixed.append("models (other lanes)")
     if fixed:
         raise UsageError(
             f"{after.name}: {', '.join(fixed)} changed, which shapes what is read and stored; an attempt may change "
             f"{', '.join(AMENDABLE)}: give the config another name"
         )
+
+
+def _lanes(document: Mapping[str, Any]) -> list[str]:
+    return sorted(document["models"])

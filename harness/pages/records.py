@@ -86,7 +86,7 @@ def _title(record: Record, rollout: Rollout | None) -> str:
         "registered": "The question was registered, before the first look",
         "amended": "The question was changed: a new attempt begins, with nothing of the one before",
         "approved": f"The next stage was approved: {_stage(stage, rollout)}",
-        "waived": f"The gate “{record.get('gate')}” was waived until {record.get('expires')}",
+        "waived": f"One word for waiving the gate “{record.get('gate')}” until {record.get('expires')}; it takes two people",
         "entered": f"The next stage was entered: {_stage(stage, rollout)}",
         "paused": "The rollout was paused",
         "resumed": "The rollout was resumed",

@@ -65,3 +65,11 @@ def test_a_file_of_another_kind_or_a_rollout_without_exposures_ends_with_2(shado
     for words, said in ((("-o", "who.xlsx"), "ends in .csv or .parquet"), ((), "has no `exposures`")):
         done = shadow("export", "served", "--exposed", *words, "--store", redis_url)
         assert (done.code, said in done.err) == (2, True), done
+
+
+def test_a_pair_table_is_not_written_under_the_name_of_another_format(shadow, tmp_path):
+    """Whoever asks for CSV would find bytes that no spreadsheet opens."""
+    done = shadow("export", "served", "-o", tmp_path / "pairs.csv", "--data", tmp_path)
+    assert (done.code, done.out) == (2, "")
+    assert "pairs.csv: the pair table is written as Parquet; expected a name that ends in .parquet" in " ".join(done.err.split())
+    assert not (tmp_path / "pairs.csv").exists()
