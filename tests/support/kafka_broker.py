@@ -118,7 +118,8 @@ class Broker:
         self._config = folder / "server.properties"
         self._config.write_text("".join(f"{key}={value}\n" for key, value in everything.items()), encoding="utf-8")
         self._libs = libraries()
-        self._java("kafka.tools.StorageTool", "format", "--cluster-id", cluster_id, "--config", str(self._config)).communicate()
+        # with =: one id in sixty-four begins with a dash
+        self._java("kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "--config", str(self._config)).communicate()
 
     def _java(self, *command: str) -> subprocess.Popen:
         with (self._folder / "log").open("ab") as log:
