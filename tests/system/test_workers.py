@@ -108,10 +108,11 @@ def test_a_zombie_is_refused_and_has_changed_nothing(
     step = len(small_stream.records) // 8
     zombie, second = running.pids()[role], added(role)
     log = running.data / "log" / f"{role}.log"
-    for first in range(0, 7 * step, step):  # it may be stopped where it looks at its lease first; then it is stopped again
+    for first in range(0, 7 * step, step):  # it may be stopped where it looks at its lease first; then it is stopped again, elsewhere
         await_parts(running, processes, role, *([PARTS[role] // 2] * 2))
         records = small_stream.records[first : first + step]
         running.send(records[: step // 2], per_second=4 * PER_SECOND)
+        time.sleep(0.04 * (first // step))  # busy at first, then more and more likely waiting for records
         os.kill(zombie, signal.SIGSTOP)
         try:
             running.send(records[step // 2 :])
