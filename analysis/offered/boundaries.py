@@ -6,6 +6,9 @@ from __future__ import annotations
 
 from math import isfinite, log, sqrt
 
+import numpy as np
+from numpy.typing import NDArray
+
 from analysis.types import InputError
 
 
@@ -55,11 +58,21 @@ def log_e_rate(n_ones: int, n: int, *, rate: float, alpha: float = 0.05, decide_
 
     Source: Howard et al. (2021), Proposition 7; the prior's spread is t / (2 ln(1/alpha) + ln(1 + 2 ln(1/alpha))) - 1.
     """
-    from scipy.special import betaln
-
     if not (0 <= n_ones <= n and 0.0 < rate < 1.0 and 0.0 < alpha < 1.0 and 0.0 < decide_at < float("inf")):
         raise InputError(f"log_e_rate got {n_ones} of {n}, rate {rate}, alpha {alpha}, decide_at {decide_at}")
-    spread = max(decide_at / (2.0 * log(1.0 / alpha) + log(1.0 + 2.0 * log(1.0 / alpha))) - 1.0, 0.001)
+    return float(log_e_centred(np.array(n_ones), n, rate, spread_of(alpha, decide_at)))
+
+
+def spread_of(alpha: float, decide_at: float) -> float:
+    """The spread of a Beta prior centred at the null that is most sensitive near `decide_at` units at level alpha; at least 0.001."""
+    return max(decide_at / (2.0 * log(1.0 / alpha) + log(1.0 + 2.0 * log(1.0 / alpha))) - 1.0, 0.001)
+
+
+def log_e_centred(n_ones: NDArray[np.int64], n: int, rate: float, spread: float) -> NDArray[np.float64]:
+    """Log e-values of `n_ones` of n, shape (...,), under the Beta prior of this spread centred at `rate`, unchecked."""
+    from scipy.special import betaln
+
     a, b = spread * rate, spread * (1.0 - rate)
-    mixed = betaln(a + n_ones, b + n - n_ones) - betaln(a, b)
-    return float(mixed - n_ones * log(rate) - (n - n_ones) * log(1.0 - rate))
+    ones = n_ones.astype(np.float64)
+    mixed: NDArray[np.float64] = betaln(a + ones, b + n - ones) - betaln(a, b)
+    return mixed - ones * log(rate) - (n - ones) * log(1.0 - rate)

@@ -14,7 +14,7 @@ from analysis.evidence import Evidence, combine
 from harness.core.accounting import Counts
 from harness.core.errors import RecordError
 from harness.core.rollout import Rollout
-from harness.core.stages import NOT_BEGUN, Standing, State, Wait, is_of, next_move, since_text, standpoint
+from harness.core.stages import NOT_BEGUN, Standing, State, Wait, is_of, next_move, read_by, since_text, standpoint
 from harness.core.verdicts import HOLD, PROMOTE, ROLLBACK, damaged, staleness, verdict_document
 from harness.ports.clock import Clock
 from harness.ports.ledger import Ledger, Published
@@ -41,7 +41,7 @@ def verdict(rollout: Rollout, ledger: Ledger, where: Callable[[], State], clock:
     published = ledger.published()
     found = parsed(published) if published is not None else None
     try:
-        state = where()
+        state = read_by(rollout, where())
     except RecordError as error:
         return damaged(found or unlooked(rollout, State(), code_version=code_version), str(error))
     old = [] if published is None or found is None else staleness(published.looked, found["expires"], clock.now())
@@ -82,7 +82,7 @@ def waits_for(rollout: Rollout, ledger: Ledger, where: Callable[[], State], cloc
     """What the next move of the rollout waits for, in words; empty when it is about to be made."""
     published = ledger.published()
     try:
-        state = where()
+        state = read_by(rollout, where())
     except RecordError as error:
         return [str(error)]
     if published is None:

@@ -8,18 +8,9 @@ Canonical JSON: keys sorted, no spaces, UTF-8, numbers as Python writes them (th
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from harness.core.errors import RecordError
-
-
-def canonical(record: Mapping[str, Any]) -> bytes:
-    """The bytes of a record. Raises RecordError for what JSON does not have."""
-    try:
-        return json.dumps(record, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-    except ValueError as error:
-        raise RecordError(f"a record that is no JSON: {error}") from None
+from harness.core.records import canonical
 
 
 def from_line(text: bytes) -> tuple[str, str, bytes]:

@@ -26,10 +26,18 @@ class Author:
 CONTROLLER = Author(name="controller", via="controller")
 
 
+def canonical(record: Mapping[str, Any]) -> bytes:
+    """The bytes of a record: keys sorted, no spaces, UTF-8, numbers as Python writes them (the shortest that reads back as the same
+    double). Raises RecordError for what JSON does not have."""
+    try:
+        return json.dumps(record, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except ValueError as error:
+        raise RecordError(f"a record that is no JSON: {error}") from None
+
+
 def body(kind: str, *, rollout: str, at: int, by: Author, reason: str, **more: Any) -> bytes:
     """The bytes of a record. at: wall time, microseconds. more: what its kind needs, plain values."""
-    document = {"kind": kind, "rollout": rollout, "at": timestamp(at), "by": asdict(by), "reason": reason, **more}
-    return json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return canonical({"kind": kind, "rollout": rollout, "at": timestamp(at), "by": asdict(by), "reason": reason, **more})
 
 
 def parse(record: bytes) -> Mapping[str, Any]:

@@ -213,6 +213,11 @@ def superseded(rollout: Rollout, state: State) -> str | None:
     return f"changed: the rollout was amended (config {asked}...), this is {rollout.sha256[:12]}...; start it with the new config"
 
 
+def read_by(rollout: Rollout, state: State) -> State:
+    """The state as a config can read it: the stage of another question is none of its own, and is read as the first."""
+    return state if superseded(rollout, state) is None else replace(state, stage=0)
+
+
 def alpha_share(attempt: int) -> float:
     """The part of alpha of an attempt: all of it for the first, 1/(v(v+1)) for the v-th retry, together at most twice alpha over any
     number (STATISTICS section 3)."""

@@ -24,7 +24,7 @@ from harness.core.errors import Overrun, RecordError
 from harness.core.pairing import Snapshot
 from harness.core.reading import timestamp
 from harness.core.rollout import Rollout
-from harness.core.stages import State, alpha_share, standpoint, superseded
+from harness.core.stages import State, alpha_share, read_by, standpoint, superseded
 from harness.core.table import TableBuilder, flips
 from harness.core.verdicts import damaged, verdict_document
 from harness.ports.clock import Clock
@@ -91,7 +91,7 @@ class Analyst:
         """Asks where the rollout stands, and takes up a stage that has begun."""
         self._followed_at = now
         try:
-            state = self._where()
+            state = read_by(self.rollout, self._where())
         except RecordError as error:
             self._news, self._damage = self._news or str(error) != self._damage, str(error)
             return

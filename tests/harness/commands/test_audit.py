@@ -23,9 +23,8 @@ from harness.adapters import parquet, recordsfile
 from harness.adapters.archive import FileArchive
 from harness.commands.analyze import table_of
 from harness.commands.audit import Audit, read_lines, verify
-from harness.core.chain import canonical
 from harness.core.errors import Overrun, UsageError
-from harness.core.records import digest
+from harness.core.records import canonical, digest
 from harness.core.sealed import facts, without_ids
 from harness.core.verdicts import row_document
 from harness.ports.journal import ROOT, Link

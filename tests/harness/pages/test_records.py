@@ -11,8 +11,7 @@ from decided import CONFIG
 from rich.console import Console
 
 from harness.commands.audit import readable
-from harness.core.chain import canonical
-from harness.core.records import digest
+from harness.core.records import canonical, digest
 from harness.pages.records import render, sections, shown
 from harness.ports.journal import ROOT, Link
 

@@ -121,3 +121,16 @@ def test_a_version_that_is_said_for_the_first_time_changes_nothing(one: Any):
     one.models["challenger"].version = "1"
     one.send("events", [*traffic(one, 2, 4), one.mark(4 * HOUR)])
     assert one.verdict()["verdict"] == "promote"
+
+
+def test_an_analyst_of_a_config_with_fewer_stages_outlives_the_stages_of_the_new_one(one: Any):
+    """It runs on with one stage after an amendment with more; when one of those is entered it holds and says why, and does not die."""
+    one.send("events", [*traffic(one, 0, 4), one.mark(4 * HOUR)])
+    assert one.verdict()["verdict"] == "promote"
+    amended(one, 4, "f" * 64)
+    one.say("entered", "controller", stage=1, since=timestamp(START + 5 * HOUR), percent=10.0)
+    for _ in range(2):
+        verdict = one.verdict()
+        assert (verdict["verdict"], verdict["percent"]) == ("hold", 0.0)
+        assert verdict["reasons"][0].startswith("changed: the rollout was amended")
+        del one._made["analyst"]

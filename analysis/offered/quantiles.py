@@ -7,15 +7,13 @@ Source: Howard & Ramdas (2022), Bernoulli 28(3); STATISTICS 6.9 (two samples) an
 
 from __future__ import annotations
 
-from math import log
-
 import numpy as np
+from numpy.typing import NDArray
 
-from analysis.metrics.support import Ints
-from analysis.sequential.mixture import Floats
+from analysis.offered.boundaries import log_e_centred, spread_of
 from analysis.types import InputError
 
-_LEAST_PRIOR = 0.001
+Floats = NDArray[np.float64]
 
 
 def log_e_equal_quantile(incumbent: Floats, challenger: Floats, *, p: float, alpha: float = 0.05, decide_at: float = 1_000.0) -> float:
@@ -41,20 +39,11 @@ def log_e_equal_quantile(incumbent: Floats, challenger: Floats, *, p: float, alp
     places = np.unique(np.concatenate(arms))
     if not len(places):
         return 0.0
-    spread = max(decide_at / (2.0 * log(1.0 / alpha) + log(1.0 + 2.0 * log(1.0 / alpha))) - 1.0, _LEAST_PRIOR)
+    spread = spread_of(alpha, decide_at)
     total = np.zeros(len(places))
     for values in arms:
-        least = int(np.argmin(_log_e(np.arange(len(values) + 1), len(values), p, spread)))
+        least = int(np.argmin(log_e_centred(np.arange(len(values) + 1), len(values), p, spread)))
         # evidence grows away from there; a quantile at a value may count its ties on either side, one between two values has no more choice
         under, up_to = np.searchsorted(values, places, side="left"), np.searchsorted(values, places, side="right")
-        total += _log_e(np.clip(least, under, up_to), len(values), p, spread)
+        total += log_e_centred(np.clip(least, under, up_to), len(values), p, spread)
     return float(total.min())
-
-
-def _log_e(counts: Ints, n: int, p: float, spread: float) -> Floats:
-    """The Beta mixture centred at p for `counts` of n values below the quantile, shape (...,)."""
-    from scipy.special import betaln
-
-    a, b = spread * p, spread * (1.0 - p)
-    seen = counts.astype(np.float64)
-    return betaln(a + seen, b + n - seen) - betaln(a, b) - seen * log(p) - (n - seen) * log(1.0 - p)

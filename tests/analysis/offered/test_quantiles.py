@@ -10,7 +10,7 @@ import two_arms as slow
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.online.quantiles import log_e_equal_quantile
+from analysis.offered.quantiles import log_e_equal_quantile
 from analysis.types import InputError
 
 samples = st.lists(st.integers(0, 12), min_size=1, max_size=25)
