@@ -60,7 +60,7 @@ def test_a_role_that_is_killed_loses_and_doubles_nothing(
     second = running.kill(role)
     verdict = running.finish(streams.watermark("proof.events"))
     assert processes.comparable(verdict) == processes.comparable(small_verdict)
-    assert running.pids()[role] not in (first, second)
+    processes.until(lambda: running.pids().get(role, second) not in (first, second), processes.START_S, running.words)
     assert_adds_up(running, shadow, ["--store", by_url])
 
 
