@@ -1,4 +1,4 @@
-"""A real Redis for the tests that need one: private, started once, emptied before each test.
+"""A real Redis for the tests that need one: private, started once, emptied before each test. And what a failed test of processes means.
 
 SHADOW_TEST_REDIS=redis://host:port/db names another server; its database must be empty, because tests empty it.
 """
@@ -21,6 +21,25 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 pytest_plugins = ["kafka_broker", "model_servers"]  # tests/support: kafka_url, kafka_broker, kafka_cluster, mlserver, serve
+
+
+ON_PROCESSES = Path(__file__).with_name("system")
+BROKERS = {"kafka_url", "kafka_broker", "kafka_cluster"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test on real processes or brokers runs once more when it fails: its faults fall where the machine lets them fall, and a machine
+    can stall longer than any deadline. A wrong number is wrong both times. What failed the first time is told at the end."""
+    for item in items:
+        if ON_PROCESSES in item.path.parents or BROKERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Whole, what failed and then passed: each is a defect of the test, or of the product, that somebody has to find."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"failed the first time: {report.nodeid}", yellow=True)
+        terminalreporter.write_line(report.longreprtext)
 
 
 def _find_server() -> str | None:
