@@ -32,9 +32,10 @@ def certificates(tmp_path_factory):
     def openssl(line):
         subprocess.run(["openssl", *line.split()], cwd=folder, check=True, capture_output=True)
 
+    signs = "-addext keyUsage=critical,keyCertSign"  # Python 3.13 takes no authority whose certificate leaves that out
     for ca in ("ca", "other-ca"):
-        openssl(f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={ca} -keyout {ca}.key -out {ca}.pem")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+        openssl(f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={ca} {signs} -keyout {ca}.key -out {ca}.pem")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")  # nor a certificate without its key's name
     for name in ("broker", "client"):
         openssl(f"req -newkey rsa:2048 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr")
         openssl(f"x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out {name}.crt")
