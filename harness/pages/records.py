@@ -233,7 +233,8 @@ def _reproduction(part: Mapping[str, Any]) -> list[str]:
         return []
     archive = part.get("archive")
     sealed = f"pairs sealed as {archive}.parquet" if archive else f"no pairs were sealed: {part.get('no_archive')}"
-    return [f"shadow-harness {part.get('code_version')}", sealed]
+    seen = [f"what was observed of the canary sealed as {part['observations']}.parquet"] if part.get("observations") else []
+    return [f"shadow-harness {part.get('code_version')}", sealed, *seen]
 
 
 # --------------------------------------------------------------------------------------------------------------------------- gates

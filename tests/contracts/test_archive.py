@@ -13,7 +13,8 @@ import pytest
 from analysis.types import PairTable
 from harness.adapters.archive import FileArchive
 from harness.core.errors import UsageError
-from harness.core.sealed import without_ids
+from harness.core.sealed import numbered, without_ids
+from harness.ports.observations import ROW
 from harness.testing import samples
 from harness.testing.archives import MemoryArchive
 from harness.testing.contracts.archive import OF, ArchiveContract, table
@@ -86,6 +87,18 @@ def test_units_are_numbered_as_they_first_came():
     columns = {"unit_id": np.array([900, 7, 900, 3, 7], np.uint64), "event_id": np.zeros(5, "V14"), "arrived": np.arange(5)}
     assert without_ids(PairTable(columns, {}))["unit_id"].tolist() == [0, 1, 0, 2, 1]
     assert len(without_ids(PairTable({name: column[:0] for name, column in columns.items()}, {}))) == 0
+
+
+def test_exposed_units_are_numbered_in_the_order_in_which_their_arms_are_folded():
+    """By first exposure in the stage, and of one microsecond by hash, as the fold takes them; the others follow by first sight."""
+    exposures = np.array([(7, 5, 1, 0), (3, 9, 1, 0), (900, 10, 0, 0), (7, 10, 1, 0), (5, 11, 1, 0)], ROW)
+    appeals = np.array([(1, 1, 1, 1), (900, 2, 1, 1), (8, 3, 1, 1), (2, 3, 1, 1)], ROW)
+    stage = {"exposures/0": exposures["arrived"] > 6}
+    found = numbered({"exposures/0": exposures, "appeals/0": appeals}, exposed=stage)
+    assert found["exposures/0"]["unit"].tolist() == [1, 0, 2, 1, 3]
+    assert found["appeals/0"]["unit"].tolist() == [4, 2, 6, 5]
+    assert exposures["unit"].tolist() == [7, 3, 900, 7, 5], "the caller's rows are as they were"
+    assert numbered({}, exposed={}) == {}
 
 
 def test_an_archive_that_cannot_be_written_says_where_and_leaves_nothing(tmp_path):
