@@ -273,7 +273,7 @@ class Wiring:
 
         return Controller(
             self.rollout, journal=journal, ledger=self.ledger, clock=self.clock, outbox=outbox, code_version=code_version(),
-            evidence=evidence, frontier=lambda: Frontier(self.topology, self.bus, self.intake),
+            evidence=evidence, frontier=lambda: Frontier(self.topology, self.bus, self.intake), words=partial(sealer.word, journal),
         )  # fmt: skip
 
     def sealer(self) -> Sealer:

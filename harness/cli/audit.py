@@ -68,6 +68,8 @@ def _print(found: auditing.Audit) -> None:
     for wrong in found.disagreements:
         where = "chain" if wrong.record is None else f"record {wrong.record}"
         say(f"  - {where}: {wrong.what}: found {wrong.found}, expected {wrong.expected}", markup=False)
+    if found.unsealed:
+        say(f"  what was seen in {', '.join(f'record {n}' for n in found.unsealed)} has not been sealed", markup=False)
     if found.later:
         say(f"  {found.later:,} records came after the anchored head", markup=False)
     ends = {auditing.AGREES: "everything agrees", auditing.NOT_CHECKED: "nothing disagrees, but an archive is not there"}

@@ -6,7 +6,7 @@ and every count from the sealed pairs and observations, under the config of the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,8 @@ class Checked:
 
 @dataclass(slots=True)
 class Audit:
-    """What an audit found. later: records behind the newest anchored head that was given; None without one."""
+    """What an audit found. later: records behind the newest anchored head that was given; None without one. unsealed: people's words,
+    by record, for which nothing was sealed: not yet, or because a new attempt began."""
 
     rollout: str
     records: int
@@ -55,6 +56,7 @@ class Audit:
     decisions: list[Checked] = field(default_factory=list)
     disagreements: list[Disagreement] = field(default_factory=list)
     later: int | None = None
+    unsealed: list[int] = field(default_factory=list)
 
     @property
     def level(self) -> str:
@@ -72,6 +74,7 @@ class Audit:
         """The same for machines."""
         return {
             "rollout": self.rollout, "records": self.records, "head": self.head, "level": self.level, "later": self.later,
+            "unsealed": self.unsealed,
             "decisions": [{"record": d.record, "kind": d.kind, "level": d.level, "why": d.why} for d in self.decisions],
             "disagreements": [{"record": d.record, "what": d.what, "found": d.found, "expected": d.expected} for d in self.disagreements],
         }  # fmt: skip
@@ -129,7 +132,15 @@ def verify(links: Sequence[Link], archive: Archive | None, *, heads: Sequence[st
             _decision(Deciding(number, record, rollout, state, chain, archive, level), audit)
         state = _moved(state, record, link.hash, number, audit)
         chain.append((record, link.hash))
+    audit.unsealed = _unsealed(chain)
     return audit
+
+
+def _unsealed(chain: Sequence[tuple[Record, str]]) -> list[int]:
+    """The records of people who saw a verdict that no record behind them has sealed."""
+    sealed = {record.get("of") for record, _ in chain if record.get("kind") == "sealed" and record.get("evidence") is not None}
+    seen = [(n, record.get("seen"), hash) for n, (record, hash) in enumerate(chain)]
+    return [n for n, what, hash in seen if isinstance(what, Mapping) and what.get("as_of") is not None and hash not in sealed]
 
 
 def _hashes(links: Sequence[Link], heads: Sequence[str], audit: Audit) -> None:

@@ -107,7 +107,7 @@ def ends(rollout: Rollout) -> None:
     """Whether this rollout can ever be promoted. Raises UsageError when its stages end before."""
     if rollout.stages[-1].kind != "promote":
         end = named(rollout, len(rollout.stages) - 1)
-        raise UsageError(f"--final: the last stage of {rollout.name} is {end}, so it is never promoted; ask for the verdict without --final")
+        raise UsageError(f"--final: the last stage of {rollout.name} is {end}, so it is never promoted; ask without --final")
 
 
 def ended(found: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from analysis.types import GateResult, InputError
@@ -20,7 +20,6 @@ from harness.roles.recount import Asked, recount
 from harness.roles.sealing import NO_LOOK, from_sums, in_stage, refold
 
 LEVELS = ("chain", "statistics", "pairs")
-DIGITS = 1e-12
 FORWARD = ("entered", "promoted")
 AS_RECORDED = "the gates of two arms and the people served stand as recorded: its release sealed no observations"
 Differing = tuple[str, Any, Any]
@@ -56,6 +55,8 @@ def levels(at: Deciding, rollout: Rollout, differ: _Differ) -> Reached:
 
     Raises KeyError, TypeError, AttributeError or ValueError for a record whose parts are not as this release writes them.
     """
+    if at.record["kind"] == "sealed":
+        at = _of_word(at, differ)
     differ(_question(at, rollout))
     if at.level == "chain":
         return Reached("chain", "no further level was asked for")
@@ -75,6 +76,20 @@ def levels(at: Deciding, rollout: Rollout, differ: _Differ) -> Reached:
         return Reached("statistics", proof["no_archive"] or "no further level was asked for", seen.absent)
     pairs = _pairs(at, rollout, differ)
     return Reached(min(pairs.level, seen.level, key=LEVELS.index), pairs.why or seen.why, pairs.absent or seen.absent)
+
+
+def _of_word(at: Deciding, differ: _Differ) -> Deciding:
+    """A record that seals what a person saw, checked against that person's record: it is judged with the people's words up to it."""
+    place = next((n for n, (_, hash) in enumerate(at.chain) if hash == at.record["of"]), None)
+    seen = None if place is None else at.chain[place][0].get("seen")
+    if place is None or not isinstance(seen, Mapping):
+        differ([("of", at.record["of"], "the hash of a record before, of a person who saw a verdict")])
+        return at
+    population, evidence = at.record["population"], at.record["evidence"]
+    names = ("as_of", "stage_index", "since")
+    differ(_paths({name: population[name] for name in names}, {name: seen[name] for name in names}, "what was seen: "))
+    differ(_paths(at.record["unlike"], dossier.unlike(seen["gates"], evidence["gates"]), "unlike"))
+    return replace(at, chain=at.chain[: place + 1])
 
 
 # ---------------------------------------------------------------------------------------------------------------- from archives
@@ -226,7 +241,7 @@ def _paths(found: Any, expected: Any, place: str) -> Iterator[Differing]:
 def _same(a: Any, b: Any) -> bool:
     if type(a) is type(b) is int or not (_number(a) and _number(b)):
         return type(a) is type(b) and bool(a == b)
-    return math.isclose(a, b, rel_tol=DIGITS, abs_tol=DIGITS)
+    return math.isclose(a, b, rel_tol=dossier.DIGITS, abs_tol=dossier.DIGITS)
 
 
 def _number(value: Any) -> bool:

@@ -6,6 +6,7 @@ so that whoever has the archive counts it again and finds the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from harness.core.stages import Record
 from harness.core.table import flips
 from harness.core.verdicts import row_document
 
+DIGITS = 1e-12  # of numbers that are the same
 MOST_VALUES = 50
 THE_REST = "(all others)"
 NO_VALUE = "(none)"
@@ -222,6 +224,20 @@ def _labels(rollout: Rollout) -> dict[str, Any] | None:
         return None
     of = "labelled events" if rollout.outcomes.propensity is None else "all events"
     return {"topic": rollout.outcomes.topic, "matures_s": rollout.outcomes.matures_s, "speak_of": of}
+
+
+def unlike(seen: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The gates of which a number is not that which a person saw, to 12 digits: labels came meanwhile, or somebody was forgotten."""
+    before, after = ({(row["name"], _place(row["segment"])): row for row in rows} for rows in (seen, found))
+    return sorted({name for name, place in before.keys() | after if not _alike(before.get((name, place)), after.get((name, place)))})
+
+
+def _alike(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> bool:
+    if a is None or b is None or a.keys() != b.keys():
+        return False
+    numbers = [(a[name], b[name]) for name in a if isinstance(a[name], float) and isinstance(b[name], float)]
+    rest = all(a[name] == b[name] for name in a if not (isinstance(a[name], float) and isinstance(b[name], float)))
+    return rest and all(math.isclose(x, y, rel_tol=DIGITS, abs_tol=DIGITS) for x, y in numbers)
 
 
 def compared(recorded: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,13 +19,13 @@ import structlog
 from analysis.evidence import Evidence, combine
 from analysis.packing import fill, keep, unpack
 from analysis.types import GateResult, InputError, PairTable
-from harness.core.dossier import SealedArms, dossier, facts
+from harness.core.dossier import SealedArms, dossier, facts, unlike
 from harness.core.errors import Overrun, RecordError, Unavailable, UsageError
 from harness.core.reading import microseconds
 from harness.core.records import parse
 from harness.core.rollout import Rollout
 from harness.core.sealed import Sealed, of_stage, without_ids
-from harness.core.stages import Record, State, folded
+from harness.core.stages import Record, Span, State, Word, folded
 from harness.core.table import TableBuilder
 from harness.core.verdicts import row_document
 from harness.ports.archive import Archive
@@ -136,7 +136,24 @@ class Sealer:
         chain = [(parse(link.body), link.hash) for link in journal.read()[: state.n_records]]
         return self.evidence(verdict, chain).parts
 
-    def evidence(self, verdict: Mapping[str, Any], chain: Sequence[tuple[Record, str]]) -> Evident:
+    def word(self, journal: Journal, state: State, word: Word) -> Mapping[str, Any]:
+        """The keys of a record that seals what a person's word rests on: what was `seen` in it, folded again, with the people's words up
+        to it; `unlike` names the gates of which a number is another one by now. Of what cannot be read it says so: it is a person's."""
+        chain = [(parse(link.body), link.hash) for link in journal.read()[: state.n_records]]
+        place = [hash for _, hash in chain].index(word.hash)
+        try:
+            seen = chain[place][0]["seen"]
+            parts = self.evidence(seen, chain[: place + 1], spans=state.spans).parts
+            return {"of": word.hash, "unlike": unlike(seen["gates"], parts["evidence"]["gates"]), **parts}
+        except Unavailable:
+            raise
+        except Exception as error:
+            structlog.get_logger().exception("seal.failed", rollout=self._rollout.name)
+            return {"of": word.hash, "why": f"what was seen could not be folded again ({type(error).__name__})"}
+
+    def evidence(
+        self, verdict: Mapping[str, Any], chain: Sequence[tuple[Record, str]], *, spans: tuple[Span, ...] | None = None
+    ) -> Evident:
         """What the record of a decision on this verdict holds, beside its kind, author and reason: to be written as its further keys.
 
         1 read the pairs of the stage up to the look, and what was observed of its canary   2 fold the gates again over them   3 seal them.
@@ -147,8 +164,9 @@ class Sealer:
         Args:
             verdict: As in verdict.json, with `stage_index` and `since`.
             chain: (record, hash) of the chain so far, oldest first.
+            spans: Every stage so far; None: those of the chain.
         """
-        pairs, seen = self._pairs(verdict), self._observed(verdict, chain)
+        pairs, seen = self._pairs(verdict), self._observed(verdict, folded(chain).spans if spans is None else spans)
         rows = () if pairs.again is None else pairs.again.rows
         differs = (*pairs.differs, *seen.differs, *_differing(verdict["gates"], (*rows, *seen.rows)))
         parts = dossier(
@@ -182,12 +200,12 @@ class Sealer:
         since = microseconds(verdict.get("since"))
         return stage_table(self._rollout, self._pair_logs, since=-1 if since is None else since, as_of=look)
 
-    def _observed(self, verdict: Mapping[str, Any], chain: Sequence[tuple[Record, str]]) -> _Seen:
+    def _observed(self, verdict: Mapping[str, Any], spans: tuple[Span, ...]) -> _Seen:
         """What was observed of the canary, folded again and sealed, or why not."""
         if self._observations is None:
             return _Seen()
         try:
-            asked = Asked.of(verdict, folded(chain).spans)
+            asked = Asked.of(verdict, spans)
             rows = rows_of(self._observations, asked)
             again = recount(self._rollout, rows, asked)
         except Unavailable:
