@@ -52,7 +52,8 @@ def encode_observations(rows: Mapping[str, NDArray[Any]], facts: Mapping[str, st
 
     sources = sorted(source for source, each in rows.items() if len(each))
     every = np.concatenate([np.empty(0, ROW), *(rows[source] for source in sources)])
-    arrays = {"source": pa.array([source for source in sources for _ in range(len(rows[source]))], pa.string())}
+    which = np.repeat(np.arange(len(sources), dtype=np.int32), [len(rows[source]) for source in sources])
+    arrays = {"source": pa.DictionaryArray.from_arrays(which, pa.array(sources, pa.string())).cast(pa.string())}
     for name in every.dtype.names or ():
         column = np.ascontiguousarray(every[name])
         mask = np.isnan(column) if column.dtype.kind == "f" else None
@@ -81,8 +82,9 @@ def decode_observations(file: BinaryIO, *, source: str) -> tuple[dict[str, NDArr
         for name in names:
             column = table.column(name)
             every[name] = column.cast(pa.int64() if name == "arrived" else column.type).to_numpy()
-        at = np.array(table.column("source").to_pylist(), dtype=object)
-        found = {str(each): every[at == each] for each in dict.fromkeys(at.tolist())}
+        named = table.column("source").cast(pa.string()).combine_chunks().dictionary_encode()
+        which, sources = named.indices.to_numpy(), named.dictionary.to_pylist()
+        found = {source: every[which == number] for number, source in enumerate(sources)}
     except (pa.ArrowException, ValueError, TypeError) as error:
         raise RecordError(f"{source}: holds other values than observations have: {str(error).splitlines()[0]}") from None
     return found, _facts(table.schema.metadata)

@@ -80,10 +80,12 @@ def rows_of(log: ObservationLog, asked: Asked) -> dict[str, NDArray[Any]]:
 def _served(rows: NDArray[Any], spans: Sequence[Span]) -> NDArray[np.bool_]:
     """Which rows are the first exposure of a unit to the challenger in a stage; shape (n,)."""
     challenger = np.flatnonzero(rows["value"] == CHALLENGER)
-    which = np.stack([rows["unit"][challenger], stage_of(spans, rows["arrived"][challenger]).astype(np.uint64)], axis=1)
-    _, first = np.unique(which, axis=0, return_index=True)
+    which = stage_of(spans, rows["arrived"][challenger])
     kept = np.zeros(len(rows), np.bool_)
-    kept[challenger[first]] = True
+    for stage in np.unique(which).tolist():
+        mine = challenger[which == stage]
+        _, first = np.unique(rows["unit"][mine], return_index=True)
+        kept[mine[first]] = True
     return kept
 
 
