@@ -23,6 +23,8 @@ CANONICAL: Mapping[str, Any] = {
     "write_statistics": True, "row_group_size": 65_536, "data_page_size": 1_048_576, "store_schema": True,
 }  # fmt: skip
 
+OBSERVED = ("source", "unit", "arrived", "value", "of")  # what every release wrote of an observation
+
 
 def available() -> bool:
     """Whether pyarrow is installed."""
@@ -65,7 +67,10 @@ def encode_observations(rows: Mapping[str, NDArray[Any]], facts: Mapping[str, st
 
 
 def decode_observations(file: BinaryIO, *, source: str) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """The rows that `encode_observations` wrote, by source, and its facts. Raises UsageError; RecordError when they are none."""
+    """The rows that `encode_observations` wrote, by source, and its facts; a field that a release of before did not have is 0.
+
+    Raises UsageError; RecordError when they are none.
+    """
     _needed(source)
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -74,12 +79,13 @@ def decode_observations(file: BinaryIO, *, source: str) -> tuple[dict[str, NDArr
         table = pq.read_table(file)
     except (pa.ArrowException, OSError) as error:
         raise UsageError(f"{source}: is no Parquet file that can be read: {str(error).splitlines()[0]}") from None
-    names = [name for name, _ in ROW]
-    if table.column_names != ["source", *names]:
-        raise RecordError(f"{source}: holds {', '.join(table.column_names)}, expected observations: source, {', '.join(names)}")
-    every = np.empty(len(table), ROW)
+    known = ["source", *(name for name, _ in ROW)]
+    names = table.column_names
+    if names != known[: len(names)] or len(names) < len(OBSERVED):
+        raise RecordError(f"{source}: holds {', '.join(names)}, expected observations: {', '.join(known)}")
+    every = np.zeros(len(table), ROW)
     try:
-        for name in names:
+        for name in names[1:]:
             column = table.column(name)
             every[name] = column.cast(pa.int64() if name == "arrived" else column.type).to_numpy()
         named = table.column("source").cast(pa.string()).combine_chunks().dictionary_encode()
