@@ -273,16 +273,16 @@ class Wiring:
 
         return Controller(
             self.rollout, journal=journal, ledger=self.ledger, clock=self.clock, outbox=outbox, code_version=code_version(),
-            evidence=evidence, frontier=lambda: Frontier(self.topology, self.bus, self.intake),
+            evidence=evidence, frontier=lambda: Frontier(self.topology, self.bus, self.intake), words=partial(sealer.word, journal),
         )  # fmt: skip
 
     def sealer(self) -> Sealer:
-        """What seals the pairs of a decision: into the folder that SHADOW_ARCHIVE names, or `archive` of the data folder."""
+        """What seals what a decision rests on: into the folder that SHADOW_ARCHIVE names, or `archive` of the data folder."""
         data = os.environ.get("SHADOW_DATA")
         folder = os.environ.get("SHADOW_ARCHIVE") or (str(Path(data) / "archive") if data else None)
         return Sealer(
             self.rollout, pair_logs=[self.pair_log(shard) for shard in range(self.shards)],
-            archive=FileArchive(Path(folder)) if folder else None, code_version=code_version(),
+            archive=FileArchive(Path(folder)) if folder else None, code_version=code_version(), observations=self.observations,
         )  # fmt: skip
 
     def role_names(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from harness.core.errors import HeadMoved, RecordError
 from harness.core.reading import microseconds, timestamp
 from harness.core.records import CONTROLLER, body, evidence_of
 from harness.core.rollout import Rollout
-from harness.core.stages import MOVES, State, Wait, next_move, percent
+from harness.core.stages import MOVES, State, Wait, Word, named, next_move, percent, to_seal
 from harness.core.verdicts import staleness
 from harness.ports.clock import Clock
 from harness.ports.journal import Journal
@@ -31,22 +32,25 @@ LOOK_EVERY = 200_000  # microseconds between two steps of a worker that found no
 FORWARD = ("entered", "promoted")
 Evidence = Callable[[State, Mapping[str, Any]], Mapping[str, Any]]
 """The state and the verdict of a move to the keys of its record that say what it rests on."""
+Words = Callable[[State, Word], Mapping[str, Any]]
+"""The state and a person's word to the keys of a record that seals what was seen."""
 
 
 class Controller:
     """One rollout's controller. outbox, frontier: opened when they are first needed, so that a bus that is away stops no rollback.
 
     frontier: which events a new stage must not count; without, those after the look count. evidence: what a record says of what it rests
-    on; `core.records.evidence_of` without.
+    on; `core.records.evidence_of` without. words: what people saw; without, nothing is sealed for their words.
     """
 
     def __init__(
         self, rollout: Rollout, *, journal: Journal, ledger: Ledger, clock: Clock, outbox: Callable[[], Outbox], code_version: str,
-        evidence: Evidence | None = None, frontier: Callable[[], Frontier] | None = None,
+        evidence: Evidence | None = None, frontier: Callable[[], Frontier] | None = None, words: Words | None = None,
     ) -> None:  # fmt: skip
         self.rollout, self._journal, self._ledger, self._clock = rollout, journal, ledger, clock
         self._open_outbox, self._code_version = outbox, code_version
         self._evidence = evidence or (lambda state, verdict: evidence_of(rollout, state, verdict, code_version=code_version))
+        self._words = words
         self._follower = Follower(journal)
         self._outbox: Outbox | None = None
         self._open_frontier = frontier
@@ -58,15 +62,16 @@ class Controller:
         """Returns how many records it made or told. `wait_s` is not used: the caller paces a controller.
 
         1 read the state   2 read the verdict published, and how old it is   3 find the next move   4 append one record behind the head
-        that the state was read from (somebody was faster: nothing was done, and the next step reads again)   5 tell what was appended.
-        A crash before 4 has done nothing, one after it is told the next time.
+        that the state was read from (somebody was faster: nothing was done, and the next step reads again); where there is no move, seal
+        what a person's word rests on, in a record of its own   5 tell what was appended. A crash before 4 has done nothing, one after it is
+        told the next time.
         """
         try:
             state = self._follower.now()
         except RecordError as error:
             self._say_damage(str(error))
             return 0
-        n = self._move(state)
+        n = self._move(state) or self._seal(state)
         if self._outbox is None:
             self._outbox = self._open_outbox()
         return n + self._outbox.tell()
@@ -102,6 +107,19 @@ class Controller:
         self._frontier = None
         was, now = self.rollout.stages[state.stage].kind, self.rollout.stages[stage].kind
         self._log.info(f"rollout.{move.kind}", before=was, now=now, percent=percent(self.rollout, after), reason=move.reasons[0])
+        return 1
+
+    def _seal(self, state: State) -> int:
+        """Seals what a person had in view who approved, waived or went back. The move itself has waited for nothing."""
+        word = to_seal(self.rollout, state)
+        if word is None or self._words is None:
+            return 0
+        reason = f"what was seen by whoever {word.kind.replace('_', ' ')} in {named(self.rollout, word.stage)}"
+        rests = self._words(state, word)
+        record = body("sealed", rollout=self.rollout.name, at=self._clock.now(), by=CONTROLLER, reason=reason, stage=word.stage, **rests)
+        with suppress(HeadMoved):  # by a person or another controller: the next step finds what is right then
+            self._journal.append(record, after=state.head)
+            self._log.info("rollout.sealed", of=word.hash, kind=word.kind)
         return 1
 
     def _since(self, kind: str, verdict: Mapping[str, Any]) -> str | None:

@@ -25,7 +25,9 @@ from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient
 from kafka.errors import UnknownTopicOrPartitionError
 
+from harness.adapters.archive import FileArchive
 from harness.commands import moves
+from harness.commands.audit import Audit, verify
 from harness.core.records import Author
 from harness.core.routing import Hasher
 from harness.core.stages import State, Wait, is_of, next_move
@@ -245,6 +247,11 @@ class Week:
         """What the next move waits for, on the last verdict."""
         found = self.running.verdict()
         return ["no verdict"] if found is None else next_move(self.rollout, self.state(), found).reasons
+
+    def audited(self) -> Audit:
+        """What an auditor finds, from the records and the archives alone."""
+        wiring = reopen("week", self.running.address(), self.running.address())
+        return verify(open_journal(wiring.store_url, wiring.rollout).read(), FileArchive(self.running.data / "archive"))
 
     def approve(self, name: str, role: str) -> None:
         """A person's approval, by the function that command line and API call."""
