@@ -82,7 +82,8 @@ class Evidence:
                     self._staged[gate.name, item] = Staged(test, self.plan.alpha_of(gate), self.plan.fail_level)
                 if gate.counted and item in testable(gate):
                     self._recent.setdefault((test.domain, item), Recent())
-                    self._detectors[gate.name, item] = Detectors(test.design.fail, test.support.kind != "numeric")
+                    few = test.support.kind != "numeric" and test.support.least is None
+                    self._detectors[gate.name, item] = Detectors(test.design.fail, few)
                 self._tallies[gate.name, item] = Tally(test.support, 0 if test.edges is None else len(test.edges) + 3)
                 if self.labelled and gate.metric.policy is not None:
                     self._coverage.setdefault((gate.metric.policy, item), Coverage())
