@@ -254,10 +254,9 @@ class Evidence:
             values = np.where(np.isnan(fill.chances), np.nan, np.where(fill.waits, fill.low, values))
             weights = None if weights is None else np.where(fill.waits, fill.chances, weights)
         rows = fold.rows[test.domain, WHOLE][0]
-        faulty = rows[test.support.faulty(values[rows])]
-        if not len(faulty):
+        if test.support.takes(values[rows]):
             return values, weights, len(fold.table)
-        row = int(faulty[0])
+        row = int(rows[test.support.faulty(values[rows])][0])
         self._broken[test.gate.name] = (f"contribution {values[row]} of row {self.n_rows + row} lies outside "
                                         f"[{test.support.low}, {test.support.high}] or is not finite")
         return values, weights, row

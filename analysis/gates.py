@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from analysis.metrics.contributions import Domain, domain_of, support_of
 from analysis.metrics.quantiles import cells_of, edges_of, is_difference_quantile, quantile_of
 from analysis.metrics.requests import Requests
-from analysis.metrics.support import Floats, Ints, Support
-from analysis.metrics.tally import Batch, Tally, counted
+from analysis.metrics.support import Floats, Ints, Support, counted
+from analysis.metrics.tally import Batch, Tally
 from analysis.sequential.designs import Design, Question, design
 from analysis.sequential.mixture import Waiting
 from analysis.sequential.tails import of_rates, quantile_design

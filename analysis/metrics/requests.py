@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from analysis.metrics.support import Ints, Support
-from analysis.metrics.tally import Batch, counted
+from analysis.metrics.support import Ints, Support, counted
+from analysis.metrics.tally import Batch
 from analysis.types import InputError, Labels
 
 _ASKED, _KNOWN, _WAITING = range(3)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.metrics.support import Floats, Ints, Support, exact_counts, exact_sums
+from analysis.metrics.support import Floats, Ints, Support, counted, summed
 from analysis.metrics.waiting import Fill
 from analysis.types import InputError
 
@@ -98,7 +98,7 @@ class Tally:
         Raises:
             InputError: a value is not finite or out of range; nothing is counted then.
         """
-        if self.support.faulty(batch.values).any():
+        if not self.support.takes(batch.values):
             raise InputError(f"a contribution lies outside [{self.support.low}, {self.support.high}] or is not finite")
         n, units = len(self.events), batch.first
         every = bool(units.all())
@@ -106,16 +106,17 @@ class Tally:
         heavy = None if batch.weights is None else batch.weights if every else batch.weights[units]
         self.counts += counted(self.support, self.counts.shape, slots, values, heavy)
         events = slice(None) if batch.closing is None else ~batch.closing
-        self.events += len(batch.slots[events]) if n == 1 else np.bincount(batch.slots[events], minlength=n)
-        fixed = self.support.fixed(batch.values if batch.weights is None else batch.values * batch.weights)
-        event_sums = exact_sums(batch.slots[events], fixed[events], n)
-        same = every and batch.closing is None
+        places = batch.slots[events]
+        self.events += len(places) if n == 1 else np.bincount(places, minlength=n)
+        weighed = batch.values if batch.weights is None else batch.values * batch.weights
+        event_sums = summed(self.support, places, weighed[events], n)
         self.event_sums = _added(self.event_sums, event_sums)
-        self.unit_sums = _added(self.unit_sums, event_sums if same else exact_sums(slots, fixed if every else fixed[units], n))
+        if not every or batch.closing is not None:
+            event_sums = summed(self.support, slots, weighed if every else weighed[units], n)
+        self.unit_sums = _added(self.unit_sums, event_sums)
         if batch.weights is not None:
-            weights = self.support.fixed(batch.weights)
-            self.event_weights = _added(self.event_weights, exact_sums(batch.slots, weights, n))
-            self.unit_weights = _added(self.unit_weights, exact_sums(slots, weights if every else weights[units], n))
+            self.event_weights = _added(self.event_weights, summed(self.support, batch.slots, batch.weights, n))
+            self.unit_weights = _added(self.unit_weights, summed(self.support, slots, batch.weights if every else batch.weights[units], n))
         if batch.cells is not None:
             np.add.at(self.cells[:, 0], (batch.slots, batch.cells), 1)
             np.add.at(self.cells[:, 1], (batch.slots[units], batch.cells[units]), 1)
@@ -148,19 +149,6 @@ class Tally:
     def mean_events(self, slot: int) -> float | None:
         """The (weighted) mean over all events; None without any."""
         return _ratio(self.event_sums[slot], self.event_weights[slot] or int(self.events[slot]) << self.support.bits)
-
-
-def counted(support: Support, shape: tuple[int, ...], slots: Slots, values: Floats, weights: Floats | None) -> Ints:
-    """What contributions add to the counts of each slot, of their shape (slots, values), in multiples of 1 / support.one."""
-    n, cells = shape
-    if support.one == 1:
-        return exact_counts(slots * cells + support.cells(values), None, n * cells).reshape(n, cells)
-    left, right_share = support.shared(values, weights)
-    places = slots * cells + left
-    moved = exact_counts(places, right_share, n * cells)
-    counts = exact_counts(places, None, n * cells) * support.one - moved
-    counts[1:] += moved[:-1]  # the last cell of a slot shares with none
-    return counts.reshape(n, cells)
 
 
 def _added(one: list[int], two: list[int]) -> list[int]:
