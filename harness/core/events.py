@@ -46,10 +46,11 @@ class Invalid(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What was learnt later of an event.
+    """What was learnt later of an event, or (without any truth) that a label of it was asked for.
 
     key: the 10-byte hash of its event's id. truths: one for each of the rollout's truths (a float, a bool, or None when absent).
-    `number` breaks ties of equal times.
+    `number` breaks ties of equal times. propensity: the chance with which the event was chosen for labelling; where the rollout has
+    requests, one that is there says that a label was asked for.
     """
 
     position: int

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from harness.core.accounting import Counts, Tally
 from harness.core.events import ANSWERED, Answer, AnswerFrame, Event, Frame, Invalid, InvalidOutcome, Outcome, stamped
+from harness.core.labels import count, count_apart, count_orphaned, merged
 from harness.core.rollout import Rollout
 from harness.core.routing import ID_BYTES, replicated
 from harness.core.table import Dictionary, RowLayout
@@ -119,6 +120,7 @@ class Fold:
         self._replica = rollout.models.get("replica")
         self._lanes, self._without_replica = rollout.lanes, tuple(lane for lane in rollout.lanes if lane != "replica")
         self._matures = int(rollout.outcomes.matures_s * 1e6) if rollout.outcomes else 0
+        self._requests = rollout.outcomes is not None and rollout.outcomes.requested is not None
         self._opens = {n: _Live(n, o.event, o.mirror, o.sent, self.asked(o.event.key)) for n, o in opens.items()}
         for n, opened in opens.items():
             self._opens[n].answers, self._opens[n].outcome = dict(opened.answers), opened.outcome
@@ -214,7 +216,7 @@ class Fold:
         """Joins the outcomes that came before their event."""
         early, self._early[id] = self._early_of(id), ()
         for outcome in early:
-            self._tally.add("waiting", -1)
+            count_apart(self._tally, "waiting", outcome, -1)
             self._outcome(outcome)
 
     # ----------------------------------------------------------------------------------------------------------------- outcomes
@@ -222,31 +224,29 @@ class Fold:
         return self._early[id] if id in self._early else self._known.get(id, _NOTHING).early
 
     def _outcome(self, outcome: Outcome) -> None:
-        """Joins an outcome to the first event of its id: the first label is `joined`, later ones are `revised`, the last by time counts."""
+        """Joins an outcome, or a request for one, to the first event of its id; `labels.merged` says what its records come to."""
         id = outcome.key[:ID_BYTES]
         events = self._ids.get(id) or self._known.get(id, _NOTHING).events
         if not events:
             self._early[id] = (*self._early_of(id), outcome)
-            self._tally.add("waiting")
+            count_apart(self._tally, "waiting", outcome)
             return
         ordinal = min(ordinal for _, ordinal in events)
-        order = (outcome.time, outcome.number)
         opened = self._opens.get(ordinal)
         if opened is not None:
-            old = opened.outcome
-            self._tally.add("joined" if old is None else "revised")
-            if old is None or order > (old.time, old.number):
-                opened.outcome = outcome
+            count(self._tally, opened.outcome, outcome)
+            known = merged(opened.outcome, outcome, requests=self._requests)
+            if known is not opened.outcome:
+                opened.outcome = known
                 self._changed.add(ordinal)
             return
         row = self._row(id, ordinal)
         if row is None:  # its pair has expired
-            self._tally.add("orphaned")
+            count_apart(self._tally, "orphaned", outcome)
             return
-        before = self.layout.label_order(row)
-        self._tally.add("joined" if before[0] < 0 else "revised")
-        if order > before:
-            label = self.layout.pack_label(outcome)
+        count(self._tally, before := self.layout.label_of(row), outcome)
+        label = self.layout.pack_label(merged(before, outcome, requests=self._requests))
+        if label != row[self.layout.label_at :]:
             self._labels[ordinal] = row[: self.layout.label_at] + label
             if self.layout.facts(row)[0] <= self.low_water() - self._matures:
                 self._late_labels += 1
@@ -260,8 +260,8 @@ class Fold:
             early = self._early_of(id)
             if early and id not in self._ids:
                 self._early[id] = ()
-                self._tally.add("waiting", -len(early))
-                self._tally.add("orphaned", len(early))
+                for outcome in early:
+                    count_orphaned(self._tally, outcome)
 
     # ------------------------------------------------------------------------------------------------------------------ answers
     def predictions(self, position: int, frame: AnswerFrame) -> None:

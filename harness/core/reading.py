@@ -165,14 +165,20 @@ class Reader:
         event_id = resolve(data, spec.event)
         if not isinstance(event_id, str) or not event_id:
             return InvalidOutcome(position=position, reason=f"{spec.event}: expected the id of an event")
+        asked = self._asked(data)
+        if isinstance(asked, str):
+            return InvalidOutcome(position=position, reason=asked)
         truths = [resolve(data, pointer) for pointer in spec.truth.values()]
+        if asked:  # a queue that writes the label's place beforehand leaves it null
+            truths = [MISSING if truth is None else truth for truth in truths]
         for pointer, truth in zip(spec.truth.values(), truths, strict=True):
             if truth is not MISSING and not _is_truth(truth):
                 found = type(truth).__name__
                 return InvalidOutcome(position=position, reason=f"{pointer}: expected a boolean or a finite number, got {found}")
-        if all(truth is MISSING for truth in truths):
-            return InvalidOutcome(position=position, reason=f"{', '.join(spec.truth.values())}: no truth in it")
-        propensity = self._propensity(data)
+        if not asked and all(truth is MISSING for truth in truths):
+            request = f", and no request in {spec.requested}" if spec.requested else ""
+            return InvalidOutcome(position=position, reason=f"{', '.join(spec.truth.values())}: no truth in it{request}")
+        propensity = self._propensity(data, asked)
         if isinstance(propensity, str):
             return InvalidOutcome(position=position, reason=propensity)
         return Outcome(
@@ -182,12 +188,24 @@ class Reader:
             propensity=propensity,
         )  # fmt: skip
 
-    def _propensity(self, data: Any) -> float | str | None:
-        """The recorded sampling probability, None if the config reads none, or what is wrong with it."""
+    def _asked(self, data: Any) -> bool | str:
+        """Whether this record says that a label was asked for, or what is wrong with what it says."""
+        spec = self.rollout.outcomes
+        found = MISSING if spec is None or spec.requested is None else resolve(data, spec.requested)
+        if found is MISSING or found is None or isinstance(found, bool):
+            return found is True
+        if microseconds(found) is None:
+            return f"{spec.requested if spec else ''}: expected true or the time of the request as an RFC 3339 text, or nothing"
+        return True
+
+    def _propensity(self, data: Any, asked: bool) -> float | str | None:
+        """The recorded sampling probability, None if the config reads none or the request has it, or what is wrong with it."""
         spec = self.rollout.outcomes
         if spec is None or spec.propensity is None:
             return None
         found = resolve(data, spec.propensity)
+        if spec.requested and not asked and (found is MISSING or found is None):
+            return None
         if isinstance(found, bool) or not isinstance(found, int | float) or not (spec.least or 0.0) <= found <= 1.0:
             return f"{spec.propensity}: expected a probability of at least {spec.least:g}, the config's `least`"
         return float(found)

@@ -17,7 +17,7 @@ from analysis.types import Column, PairTable
 from harness.core.events import ANSWERED, Answer, Entry, Event, Outcome
 from harness.core.policies import Codes, Floats, decide, recorded_words, truth_class
 from harness.core.rollout import MISSING_REASONS, Rollout
-from harness.core.routing import KEY_BYTES
+from harness.core.routing import ID_BYTES, KEY_BYTES
 
 NO_WORD = 0xFFFF
 MOST_WORDS = 60_000
@@ -170,6 +170,15 @@ class RowLayout:
             values += [kind, float("nan") if truth is None else float(truth)]
         propensity = float("nan") if outcome is None or outcome.propensity is None else outcome.propensity
         return self._label.pack(*values, outcome.time if outcome else -1, outcome.number if outcome else 0, propensity)
+
+    def label_of(self, row: bytes) -> Outcome | None:
+        """What a row holds of its event's label; None if nothing."""
+        *truths, time, number, propensity = self._label.unpack_from(row, self.label_at)
+        if time < 0 and propensity != propensity:
+            return None
+        pairs = zip(truths[::2], truths[1::2], strict=True)
+        said = tuple(None if kind == NO_TRUTH else bool(value) if kind == BOOLEAN else value for kind, value in pairs)
+        return Outcome(-1, row[:ID_BYTES], time, number, said, None if propensity != propensity else propensity)
 
     def label_order(self, row: bytes) -> tuple[int, int]:
         """(time, number) of a row's label, by which the last one counts; (-1, 0) without one."""

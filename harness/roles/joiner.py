@@ -145,10 +145,10 @@ class Joiner:
         """Early outcomes to give up: those that waited for their event as long as a label takes to mature, by the time of every source;
         and the oldest where more wait than a shard keeps, because an event need never come, nor any event at all."""
         head = self._fold.head
-        too_many = head.counts.waiting - self._most_waiting
+        too_many = head.counts.early - self._most_waiting
         if too_many > 0:
             return self._pair_log.due(LAST, max(too_many, DUE_LIMIT))
-        return self._pair_log.due(head.watermark - self._matures, DUE_LIMIT) if head.watermark > NEVER and head.counts.waiting else ()
+        return self._pair_log.due(head.watermark - self._matures, DUE_LIMIT) if head.watermark > NEVER and head.counts.early else ()
 
     def _commit(self, frames: Mirrored, answers: Answered, due: Sequence[bytes]) -> None:
         fold = self._fold
