@@ -29,7 +29,7 @@ from harness.wiring import reopen
 
 ROLES = ("router", "lane:incumbent", "lane:challenger", "joiner", "analyst", "controller")
 SENDING_S = 2.5
-SETTLE_S = 90.0
+SETTLE_S = 300.0
 ROLE_FAULTS = ("kill", "stop", "add", "repeat")
 STORE_FAULTS = ("redis.kill", "redis.full")
 TINY = 100_000  # bytes: less than any Redis uses
@@ -232,7 +232,9 @@ class Rollout:
             time.sleep(away_s)
             self.server.start()
         else:
-            os.kill(client.info("server")["process_id"], signal.SIGKILL)
+            pid = client.info("server")["process_id"]
+            os.kill(pid, signal.SIGKILL)
+            self._processes.until(lambda: not self._processes.alive(pid), SETTLE_S, self.first.words)
             await_redis(client)  # `up` starts it again
         client.config_set("maxmemory", full)
 
