@@ -163,8 +163,7 @@ class Fold:
         """Folds one mirror frame. An entry at or below the highest position seen of its source is a redelivery and changes nothing.
 
         A frame of a router that was refused may have older stamps than the time that its rival told meanwhile: its events arrive after
-        that, because looks up to it may be closed. Its events are open from bus time on, which is later than `sent` if the clock of a
-        router was once ahead: else each of them would be overdue as it comes.
+        that, because looks up to it may be closed. Events open at bus time: once a router's clock was ahead, `sent` is overdue as it comes.
         """
         self._mirror = max(self._mirror, position)
         self._bus_time = max(self._bus_time, frame.sent)

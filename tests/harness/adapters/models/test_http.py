@@ -9,11 +9,13 @@ import ssl
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpcore
 import pytest
 from absent import missing
 from model_servers import CLOSE, HANG, RESET, Request, Script, ScriptedServer, Step, answer
@@ -303,6 +305,30 @@ def test_connections_are_kept_and_never_more_than_allowed(model_of: Any) -> None
         found = list(threads.map(lambda n: model.call([call(f"e{n}", n)], timeout_s=LONG_S)[0].answer, range(60)))
     assert found == list(range(60))
     assert server.n_connections <= 4
+
+
+def test_a_thread_never_closes_the_connection_of_another(model_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """httpcore asks each idle connection of a pool whether something can be read on it, which means that the server has closed it; that of
+    another thread may get its answer in between, and here does."""
+    handle, n_asked = httpcore.HTTP11Connection.handle_request, Counter[Any]()
+
+    def handle_later(connection: Any, request: Any) -> Any:
+        time.sleep(0.002)
+        n_asked[connection] += 1
+        return handle(connection, request)
+
+    def has_expired(connection: Any) -> bool:
+        is_idle, before = connection.is_idle(), n_asked[connection]
+        time.sleep(0.02)
+        return is_idle and n_asked[connection] > before  # what could be read was an answer
+
+    monkeypatch.setattr(httpcore.HTTP11Connection, "handle_request", handle_later)
+    monkeypatch.setattr(httpcore.HTTP11Connection, "has_expired", has_expired)
+    model, server = model_of(lambda request: [answer(request.json)], connections=2)
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(lambda n: model.call([call(f"e{n}", n)], timeout_s=LONG_S)[0], range(40)))
+    assert [(reply.status, reply.answer) for reply in found] == [("answered", n) for n in range(40)]
+    assert len(server.requests) == 40 and server.n_connections <= 2, "nothing was asked again"
 
 
 def test_a_kept_connection_that_was_closed_meanwhile_is_replaced_without_an_error(model_of: Any) -> None:
