@@ -18,9 +18,11 @@ import redis
 from patience import LONG_S, until
 from ports import free_port
 
+from harness import config
 from harness.adapters.redis.server import find_redis_server
 from harness.api import address
 from harness.core.errors import UsageError
+from harness.wiring import create
 
 CONFIG = Path(__file__).resolve().parents[3] / "configs" / "recorded-replay.yaml"
 URL = re.compile(r"The API is at (http://\S+) in a moment")
@@ -163,6 +165,23 @@ def test_a_role_that_waits_for_its_bus_says_so_in_the_store(own_redis: OwnRedis,
     until(lambda: (a := ASK.get(f"{rollout}/ready")).status_code == 503 and waits in a.json()["error"], running.said)
     assert ASK.get(f"{rollout}/verdict").json()["verdict"] == "hold"
     assert ASK.get(rollout).json()["bus"] == "away"
+
+
+def test_an_api_that_is_stopped_while_it_starts_ends(redis_url: str, redis_db, tmp_path: Path) -> None:
+    """Its server takes signals from the moment that it runs; one that came while its modules were loaded went to nobody, and it ran on."""
+    create(config.load(CONFIG), redis_url, redis_url)
+    command = [sys.executable, "-m", "harness", "role", "api", "--config", str(CONFIG), "--bus", redis_url, "--store", redis_url]
+    said = tmp_path / "err"
+    with said.open("wb") as err:
+        process = subprocess.Popen([*command, "--shards", "1", "--listen", "127.0.0.1:0"], stdin=subprocess.DEVNULL, stderr=err)
+    try:
+        until(lambda: "api.listens" in said.read_text(), said.read_text)  # and its modules come now
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LONG_S) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert "role.stopped" in said.read_text()
 
 
 def test_a_port_that_is_taken_is_named_before_anything_starts(redis_url: str, redis_db, up: Callable[..., Up]) -> None:
