@@ -1,7 +1,7 @@
 """Seeded fault schedules: a rollout on real processes and servers, and what befalls it while events come.
 
-`Schedule.draw(seed)` says what happens, `run` does it and compares what came of it with an undisturbed replay and with counters that do
-not know each other. The same seed draws the same schedule; the moments of a machine are its own.
+`schedules.Schedule` says what happens; `run` lets it happen and compares what came of it with an undisturbed replay and with counters that
+do not know each other.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,106 +24,14 @@ import redis
 from clocks import Clocks
 from kafka_broker import Broker
 from producers import BrokerProducer, RedisProducer, RedisServer, await_redis
-from proxy import FATES, Proxy
+from proxy import Proxy
+from schedules import ROLES, SENDING_S, Fault, Schedule
 
 from harness.wiring import reopen
 
-ROLES = ("router", "lane:incumbent", "lane:challenger", "joiner", "analyst", "controller")
-SENDING_S = 2.5
 SETTLE_S = 300.0
-ROLE_FAULTS = ("kill", "stop", "add", "repeat")
-STORE_FAULTS = ("redis.kill", "redis.full")
 TINY = 100_000  # bytes: less than any Redis uses
 REPEATED = 25  # records
-CLOCK_CHANCE = 0.25
-MINUTE_S, HOUR_S = 60.0, 3_600.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """One thing that goes wrong. target: a role, where it is about one; worker: its first or its second; at_s: when, from the first
-    record on; lasts_s: how long, where it has a length; ahead_s: how far a clock is set, of a role or of all."""
-
-    kind: str
-    at_s: float
-    target: str = ""
-    worker: int = 0
-    lasts_s: float = 0.0
-    ahead_s: float = 0.0
-
-    def __str__(self) -> str:
-        if self.kind == "clock":
-            return f"{self.at_s:.1f}s clock of {self.target or 'all'} {self.ahead_s:+.0f} s for {self.lasts_s:.1f}s"
-        who = f" {self.target}{'#2' if self.worker else ''}" if self.target else ""
-        return f"{self.at_s:.1f}s {self.kind}{who}" + (f" for {self.lasts_s:.1f}s" if self.lasts_s else "")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """A rollout and its faults. bus: redis, embedded or kafka; second: roles that have two workers from the start."""
-
-    seed: int
-    bus: str
-    shards: int
-    second: tuple[str, ...]
-    proxied: bool
-    faults: tuple[Fault, ...]
-
-    def __str__(self) -> str:
-        more = f", two workers of {' '.join(self.second)}" if self.second else ""
-        return f"seed {self.seed}: {self.bus}, {self.shards} shards{more}: {'; '.join(map(str, self.faults))}"
-
-    @classmethod
-    def draw(cls, seed: int) -> Schedule:
-        """What a seed stands for."""
-        rng = random.Random(f"schedule {seed}")
-        bus = rng.choices(("redis", "embedded", "kafka"), (5, 2, 3))[0]
-        second = tuple(sorted(rng.sample(ROLES, rng.choice((0, 1, 1, 2)))))
-        kinds = [*ROLE_FAULTS, "kill", "stop", *STORE_FAULTS]
-        kinds += [f"proxy.{fate}" for fate in FATES] if bus != "embedded" else []
-        kinds += ["kafka.kill"] * 2 if bus == "kafka" else []
-        kinds += ["remove"] if second else []
-        faults = [_drawn(rng, kinds, second) for _ in range(rng.randint(2, 5))]
-        shards = rng.randint(1, 4)
-        faults += _clocks(random.Random(f"clocks {seed}"))
-        return cls(
-            seed=seed, bus=bus, shards=shards, second=second, faults=tuple(sorted(faults, key=lambda fault: fault.at_s)),
-            proxied=any(fault.kind.startswith("proxy.") for fault in faults),
-        )  # fmt: skip
-
-    @property
-    def overtakes(self) -> bool:
-        """Whether a clock is set by more than an event may be in flight, so that the lanes find some too old (`shed`) or are found silent
-        (`no_answer`): that of a lane ahead, that of a router at all."""
-        clocks = [fault for fault in self.faults if fault.kind == "clock" and abs(fault.ahead_s) > 9 * MINUTE_S]
-        return any(fault.target in ("", "router") or (fault.target.startswith("lane:") and fault.ahead_s > 0) for fault in clocks)
-
-
-def _clocks(rng: random.Random) -> list[Fault]:
-    """One jump of a clock in some schedules, drawn apart so that the seeds of before mean what they meant."""
-    if rng.random() >= CLOCK_CHANCE:
-        return []
-    ahead_s = rng.choice((-1, 1)) * rng.choice((rng.uniform(1, 8) * MINUTE_S, rng.uniform(1, 12) * HOUR_S))
-    target = rng.choice(("", *ROLES))
-    return [Fault(kind="clock", at_s=rng.uniform(0.1, SENDING_S), target=target, lasts_s=rng.uniform(0.3, 3.0), ahead_s=ahead_s)]
-
-
-def _drawn(rng: random.Random, kinds: Sequence[str], second: Sequence[str]) -> Fault:
-    kind, at_s = rng.choice(kinds), rng.uniform(0.1, SENDING_S)
-    match kind:
-        case "kill" | "stop":
-            role = rng.choice(ROLES)
-            worker = int(role in second and rng.random() < 0.5)
-            return Fault(kind=kind, at_s=at_s, target=role, worker=worker, lasts_s=rng.uniform(0.5, 4.0) if kind == "stop" else 0.0)
-        case "add" | "remove":
-            return Fault(kind=kind, at_s=at_s, target=rng.choice(ROLES if kind == "add" else second), worker=1)
-        case "redis.full":
-            return Fault(kind=kind, at_s=at_s, lasts_s=rng.uniform(0.3, 1.2))
-        case "redis.kill" | "kafka.kill":
-            return Fault(kind=kind, at_s=at_s, lasts_s=rng.uniform(0.05, 0.8))
-        case "repeat":
-            return Fault(kind=kind, at_s=at_s)
-    return Fault(kind=kind, at_s=at_s, lasts_s=rng.uniform(0.5, 2.0))
 
 
 # ------------------------------------------------------------------------------------------------------------------- a rollout
@@ -401,8 +309,3 @@ def replayed(stream: Any, until: str, folder: Path) -> dict[str, Any]:
     assert done.returncode in (0, 3, 4), done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
-
-
-def seeds(first: int, n: int) -> Iterator[Schedule]:
-    """The schedules of `n` seeds in a row."""
-    return map(Schedule.draw, range(first, first + n))

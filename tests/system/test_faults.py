@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import schedules
 from clocks import Clocks
 from proxy import Proxy
 
@@ -51,25 +52,25 @@ def test_a_schedule_of_faults_changes_no_number(
     """Roles killed, stopped and woken, added and removed; servers killed and full; connections cut; clocks set; copies sent: the verdict is
     that of an undisturbed replay, and what was sent, routed, joined and written agrees. A failure names its seed and how to repeat it."""
     faults.run(
-        faults.Schedule.draw(seed), stream=tiny_stream, undisturbed=undisturbed, streams=streams, processes=processes,
+        schedules.Schedule.draw(seed), stream=tiny_stream, undisturbed=undisturbed, streams=streams, processes=processes,
         folder=tmp_path, kafka=lambda: request.getfixturevalue("kafka_broker"),
     )  # fmt: skip
 
 
-def test_the_schedules_here_have_every_kind_of_fault_and_server(faults: ModuleType):
+def test_the_schedules_here_have_every_kind_of_fault_and_server():
     """A sample that left one out would show nothing of it."""
-    schedules = [faults.Schedule.draw(seed) for seed in SEEDS]
-    kinds = {fault.kind for schedule in schedules for fault in schedule.faults}
-    assert kinds == {fault.kind for schedule in faults.seeds(1, 300) for fault in schedule.faults}
-    assert {schedule.bus for schedule in schedules} == {"redis", "embedded", "kafka"}
-    assert max(schedule.shards for schedule in schedules) > 1 and any(schedule.second for schedule in schedules)
-    assert {schedule.overtakes for schedule in schedules if any(fault.kind == "clock" for fault in schedule.faults)} == {False, True}
+    drawn = [schedules.Schedule.draw(seed) for seed in SEEDS]
+    kinds = {fault.kind for schedule in drawn for fault in schedule.faults}
+    assert kinds == {fault.kind for schedule in schedules.seeds(1, 300) for fault in schedule.faults}
+    assert {schedule.bus for schedule in drawn} == {"redis", "embedded", "kafka"}
+    assert max(schedule.shards for schedule in drawn) > 1 and any(schedule.second for schedule in drawn)
+    assert {schedule.overtakes for schedule in drawn if any(fault.kind == "clock" for fault in schedule.faults)} == {False, True}
 
 
-def test_a_seed_draws_the_same_schedule_again(faults: ModuleType):
+def test_a_seed_draws_the_same_schedule_again():
     """Or a failure could not be repeated."""
-    assert list(faults.seeds(1, 50)) == list(faults.seeds(1, 50))
-    assert len(set(map(str, faults.seeds(1, 50)))) == 50
+    assert list(schedules.seeds(1, 50)) == list(schedules.seeds(1, 50))
+    assert len(set(map(str, schedules.seeds(1, 50)))) == 50
 
 
 def test_a_lost_and_a_doubled_event_would_be_found(faults: ModuleType, undisturbed: Any):
