@@ -133,7 +133,7 @@ def echo() -> Iterator[int]:
 
 def said(port: int, piece: bytes) -> bytes:
     """What comes back until the connection ends or as much came as was sent."""
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=600) as connection:
         connection.sendall(piece)
         found = b""
         while len(found) < len(piece) and (more := connection.recv(1 << 16)):
