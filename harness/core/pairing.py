@@ -165,7 +165,7 @@ class Fold:
         """Folds one mirror frame. An entry at or below the highest position seen of its source is a redelivery and changes nothing.
 
         A frame of a router that was refused may have older stamps than the time that its rival told meanwhile: its events arrive after
-        that, because looks up to it may be closed.
+        that, because looks up to it may be closed. Events open at bus time: once a router's clock was ahead, `sent` is overdue as it comes.
         """
         self._mirror = max(self._mirror, position)
         self._bus_time = max(self._bus_time, frame.sent)
@@ -181,7 +181,7 @@ class Fold:
                     if entry.arrived <= told:
                         told += 1
                         entry = stamped(entry, told)
-                    n_new += self._event(entry, position, frame.sent)
+                    n_new += self._event(entry, position, self._bus_time)
                 case Invalid():
                     self._tally.add("mirrored")
                     self._tally.add("invalid")

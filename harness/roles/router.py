@@ -62,15 +62,15 @@ class Router:
         self._version = rollout.version
         self._source_of = {partition: source for source, partition in topology.sources.items()}
         self._taken: dict[str, Taken] = {}
-        self._heard: dict[str, int] = {}  # source held -> when it last had a record, or came to this router
-        self._told: dict[str, int] = {}  # source held -> when the shards last heard of it
+        self._heard: dict[str, int] = {}  # source held -> when it last had a record, or came to this router; steady time
+        self._told: dict[str, int] = {}  # source held -> when the shards last heard of it; steady time
         self._reader = bus.reader({})
         self.hold(tuple(topology.sources))
 
     def hold(self, sources: tuple[str, ...]) -> None:
         """From now on these sources are this router's, from their stored positions."""
         self._reader.close()
-        now = self._clock.now()
+        now = self._clock.steady()
         self._heard = {source: self._heard.get(source, now) for source in sources}
         self._told = {source: self._told.get(source, now) for source in sources}
         self._taken = {source: self._intake.load(source) for source in sources}
@@ -119,7 +119,7 @@ class Router:
             frames = self._frames(source, entries, sent=now, upto=read.arrived)
             self._append(shard, frames)
         self._save(source, read.taken(), before)
-        self._heard[source] = self._told[source] = now
+        self._heard[source] = self._told[source] = self._clock.steady()
 
     def _append(self, shard: int, frames: Sequence[Frame]) -> None:
         """Writes frames to the mirror. An event that its topic does not take is invalid: one of them must not stop all others."""
@@ -210,31 +210,31 @@ class Router:
         ]
 
     def _heartbeat(self, now: int) -> None:
-        """Tells every shard the bus time, of each source of which none has heard lately, whatever the others had. A clock that was set
-        back beats at once."""
-        due = [source for source, told in self._told.items() if not 0 <= now - told < HEARTBEAT]
+        """Tells every shard the bus time, of each source of which none has heard lately, whatever the others had."""
+        steady = self._clock.steady()
+        due = [source for source, told in self._told.items() if steady - told >= HEARTBEAT]
         frames = []
         for source in due:
-            before, taken = self._taken[source], self._run_on(source, now)
+            before, taken = self._taken[source], self._run_on(source, steady)
             if taken != before:  # stored before it is told: another router may have the source by now, and know of older events
                 self._save(source, taken, before)
             frames.append(self._codec.encode_frame(Frame(config=self._version, source=source, sent=now, upto=taken.arrived)))
-            self._told[source] = now
+            self._told[source] = steady
         if frames:
             for shard in range(self.topology.shards):
                 self._bus.append(self.topology.mirror(shard), frames)
 
-    def _run_on(self, source: str, now: int) -> Taken:
-        """Behind a source that has long been silent, record time runs on as the wall clock does, and is not behind that of any other
-        source: so neither an idle partition nor one that never had an event holds the watermark up."""
+    def _run_on(self, source: str, steady: int) -> Taken:
+        """Behind a source that has long been silent, record time runs on as steady time does, and is not behind that of any other
+        source: so neither an idle partition nor one that never had an event holds the watermark up. A wall clock that is set ahead is
+        no silence."""
         taken = self._taken[source]
-        self._heard[source] = min(self._heard[source], now)
-        silent = now - self._heard[source] - GRACE
+        silent = steady - self._heard[source] - GRACE
         if self._trust_stated or silent <= 0 or not source.startswith("events/"):
             return taken
         others = (self._taken.get(name) or self._intake.load(name) for name in self.topology.sources if name.startswith("events/"))
         newest = max(other.arrived for other in others)
-        own = taken.arrived + min(silent, now - self._told[source]) if taken.arrived else 0
+        own = taken.arrived + min(silent, steady - self._told[source]) if taken.arrived else 0
         return replace(taken, arrived=max(own, newest))
 
     @property

@@ -63,7 +63,7 @@ def test_two_processes_write_the_same_bytes_into_a_file_named_by_them(tmp_path):
     hashes = []
     for folder in ("one", "two"):
         done = subprocess.run(
-            [sys.executable, "-c", HASH_OF_SAMPLE, str(tmp_path / folder)], capture_output=True, text=True, check=True, timeout=60
+            [sys.executable, "-c", HASH_OF_SAMPLE, str(tmp_path / folder)], capture_output=True, text=True, check=True, timeout=600
         )
         hashes.append(done.stdout.strip())
     files = [path for folder in ("one", "two") for path in (tmp_path / folder).iterdir()]

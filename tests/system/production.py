@@ -163,7 +163,7 @@ def to_kafka(address: str) -> Iterator[Callable[[Sequence[tuple[str, bytes]]], o
 
     def send(records: Sequence[tuple[str, bytes]]) -> None:
         for sent in [producer.send(topic, value=record) for topic, record in records]:
-            sent.get(60)
+            sent.get(300)
 
     yield send
     producer.close()
@@ -270,6 +270,6 @@ class Week:
     def _shadow(self, *words: str, token: str | None = None) -> str:
         environment = {**os.environ, **({"SHADOW_TOKEN": token} if token else {})}
         command = [sys.executable, "-m", "harness", *words, "--store", self.running.address()]
-        done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout

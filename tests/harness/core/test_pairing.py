@@ -150,6 +150,17 @@ def test_silent_lanes_are_named_when_bus_time_has_passed_the_window(shard):
     assert shard.fold.overdue(window) == [(1, "challenger", (samples.key("a"), samples.key("b")))]
 
 
+def test_an_event_that_comes_after_a_routers_clock_was_ahead_is_open_for_the_whole_window(shard):
+    """Bus time does not go back: by the clock that was set right again each event would be overdue as it comes, for as long as the jump."""
+    window = 30 * SECOND
+    shard.read(sent=START + 10_000 * SECOND)
+    shard.read(event(1, "a"), sent=START)
+    shard.crash()
+    assert shard.fold.overdue(window) == []
+    shard.read(sent=START + 10_000 * SECOND + window + 1)
+    assert len(shard.fold.overdue(window)) == 2
+
+
 def test_model_versions_are_counted_by_answer_frames(shard):
     """A model that changes under a rollout changes the question; the analyst must see it."""
     shard.read(event(1, "a"))
