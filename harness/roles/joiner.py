@@ -7,9 +7,10 @@ from typing import TypeVar
 
 import structlog
 
+from harness.core.bulk import BulkFold
 from harness.core.errors import HeadMoved, Overrun, RecordError, StoreFull, Unavailable
 from harness.core.events import Answer, AnswerFrame, Frame
-from harness.core.pairing import NEVER, NO_ANSWER, Fold
+from harness.core.pairing import NEVER, NO_ANSWER
 from harness.core.rollout import Rollout
 from harness.core.table import RowLayout
 from harness.ports.bus import BEFORE_ALL, Bus, Record
@@ -55,7 +56,7 @@ class Joiner:
         """Loads the head and seeks both logs to it."""
         head, opens, words = self._pair_log.load()
         self._ahead: list[Record] = []  # of the mirror: read, and beyond what the answers read so far are on
-        self._fold = Fold(self.rollout, self._layout, head, opens, words)
+        self._fold = BulkFold(self.rollout, self._layout, head, opens, words)
         self._mirror_reader.seek(self._mirror, head.mirror)
         self._answer_reader.seek(self._predictions, head.predictions)
 
