@@ -53,7 +53,7 @@ from harness.roles.analysts import Analysts
 from harness.roles.anchoring import Anchoring
 from harness.roles.controller import Controller, Controllers
 from harness.roles.frontier import Frontier
-from harness.roles.joiner import Joiner, Joiners
+from harness.roles.joiner import PATIENCE_S, Joiner, Joiners
 from harness.roles.lane import Lane
 from harness.roles.observer import Observer
 from harness.roles.outbox import Outbox
@@ -239,11 +239,12 @@ class Wiring:
         model = open_model(self.rollout.models[spec.of] if spec.of else spec, folder=self.rollout.folder)
         return Lane(lane, self.rollout, self.topology, bus=self.bus, codec=self.codec, clock=self.clock, model=model)
 
-    def joiner(self, shard: int) -> Joiner:
-        """The joiner of one shard."""
+    def joiner(self, shard: int, *, patience_s: float = 0.0) -> Joiner:
+        """The joiner of one shard. patience_s: where lanes run beside it, how long it waits for their answers."""
         return Joiner(
-            self.rollout, self.topology, shard, bus=self.bus, pair_log=self.pair_log(shard), codec=self.codec, clock=self.clock
-        )
+            self.rollout, self.topology, shard, bus=self.bus, pair_log=self.pair_log(shard), codec=self.codec, clock=self.clock,
+            patience_s=patience_s,
+        )  # fmt: skip
 
     def analyst(self, stage: int | None = None) -> Analyst:
         """The analyst of all shards: of the stage in which the rollout is, or of a given one, from the first event on, as in a replay."""
@@ -315,7 +316,7 @@ class Wiring:
                 part = self.lane(lane)
                 return Running(parts=shards, hold=lambda held: part.hold(map(int, held)), step=part.step, close=part.close, drains=True)
             case "joiner":
-                joiners = Joiners(self.joiner)
+                joiners = Joiners(partial(self.joiner, patience_s=PATIENCE_S))
                 return Running(
                     parts=shards, hold=lambda held: joiners.hold(map(int, held)), step=joiners.step, close=joiners.close,
                     busy=joiners.busy, drains=True,

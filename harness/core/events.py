@@ -9,6 +9,7 @@ rises along one partition of a topic; a source names one partition of a source t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -73,7 +74,8 @@ Entry = Event | Invalid | Outcome | InvalidOutcome
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """Many entries of one source in one record of the mirror topic; without entries it is a heartbeat.
+    """Many entries of one source in one record of the mirror topic; without entries it is a heartbeat. entries: a tuple, or a run of
+    events (`columns.EventRun`).
 
     sent: bus time, when the router wrote it. upto: no later entry of this source will have an arrival time at or before it.
     """
@@ -82,7 +84,7 @@ class Frame:
     source: str
     sent: int
     upto: int
-    entries: tuple[Entry, ...] = ()
+    entries: Sequence[Entry] = ()
 
 
 class Answer(NamedTuple):
@@ -99,9 +101,10 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerFrame:
-    """One lane's answers on one mirror frame, in one record of the predictions topic. `mirror`: that frame's position."""
+    """One lane's answers on one mirror frame, in one record of the predictions topic. `mirror`: that frame's position.
+    answers: a tuple, or a run of them (`columns.AnswerRun`)."""
 
     lane: str
     mirror: int
-    answers: tuple[Answer, ...]
+    answers: Sequence[Answer]
     version: str | None = None

@@ -251,6 +251,10 @@ class Crew:
         """All mirror frames of a shard."""
         return [self.codec.decode_frame(record.value) for record in self.bus.after(self.topology.mirror(shard), -1, 10_000)]
 
+    def answers(self, shard: int = 0) -> list[Any]:
+        """All answer frames of a shard."""
+        return [self.codec.decode_answers(record.value) for record in self.bus.after(self.topology.predictions(shard), -1, 10_000)]
+
     def verdict(self) -> dict[str, Any]:
         """The verdict of a fresh look."""
         found: dict[str, Any] = self.make("analyst").publish() if "analyst" in self.silent else self._verdict()
