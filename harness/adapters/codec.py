@@ -24,6 +24,7 @@ from harness.ports.intake import Taken
 from harness.ports.journal import Link
 from harness.ports.ledger import Folded
 from harness.ports.observations import Observed
+from harness.ports.seats import Seat
 
 _STATUSES = frozenset({ANSWERED, *MISSING_REASONS})
 _KEY_SIZES = frozenset({KEY_BYTES})
@@ -48,6 +49,10 @@ class _AnswerFrame(Struct, array_like=True, frozen=True, tag=1):
     mirror: int
     version: str | None
     answers: tuple[Answer, ...]
+
+
+class _AnswerLane(Struct, array_like=True, frozen=True, tag=1):
+    lane: str
 
 
 class _Head(Struct, array_like=True, frozen=True, tag=1):
@@ -83,6 +88,12 @@ class _Taken(Struct, array_like=True, frozen=True, tag=1):
     read: int
     unsampled: int
     overrun: int
+
+
+class _Seat(Struct, array_like=True, frozen=True, tag=1):
+    version: int
+    holder: str
+    head: str
 
 
 class _Observed(Struct, array_like=True, frozen=True, tag=1):
@@ -138,9 +149,11 @@ class MsgpackCodec:
         self._encode = msgspec.msgpack.Encoder(order="deterministic").encode
         self._json = msgspec.json.Decoder()
         self._frame, self._answers = _reader(_Frame, "mirror frame"), _reader(_AnswerFrame, "answer frame")
+        self._lane = _reader(_AnswerLane, "answer frame")
         self._head, self._open = _reader(_Head, "head"), _reader(_Open, "open event")
         self._outcomes, self._taken = _reader(_Outcomes, "list of outcomes"), _reader(_Taken, "state of a source")
         self._folded = _reader(_Folded, "folded statistics")
+        self._seat = _reader(_Seat, "seat")
         self._observed = _reader(_Observed, "state of a source of observations")
 
     # ------------------------------------------------------------------------------------------------------ records of the bus
@@ -167,6 +180,10 @@ class MsgpackCodec:
         wire = self._answers(value)
         _check_answers(wire.answers)
         return AnswerFrame(lane=wire.lane, mirror=wire.mirror, version=wire.version, answers=wire.answers)
+
+    def lane_of(self, value: bytes) -> str:
+        """Raises RecordError when it is no answer frame."""
+        return self._lane(value).lane
 
     def json(self, value: bytes) -> Any:
         """Strict JSON in UTF-8 to plain values: no NaN, nothing behind the value. Raises RecordError without what was read."""
@@ -232,6 +249,15 @@ class MsgpackCodec:
         """Raises RecordError when it is no state of a source of observations."""
         wire = self._observed(value)
         return Observed(position=wire.position, arrived=wire.arrived, read=wire.read, invalid=wire.invalid, overrun=wire.overrun)
+
+    def encode_seat(self, seat: Seat) -> bytes:
+        """Which of several challengers may serve."""
+        return self._encode(_Seat(seat.version, seat.holder, seat.head))
+
+    def decode_seat(self, value: bytes) -> Seat:
+        """Raises RecordError when it is no seat."""
+        wire = self._seat(value)
+        return Seat(version=wire.version, holder=wire.holder, head=wire.head)
 
     def encode_folded(self, folded: Folded) -> bytes:
         """Folded statistics."""

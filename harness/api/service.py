@@ -83,7 +83,7 @@ class Service:
 
     def _open(self, name: str) -> Served:
         wiring = reopen(name, self.bus_url, self.store_url)
-        hasher = Hasher(name)
+        hasher = Hasher(wiring.rollout.mirror)
         journal = open_journal(self.store_url, wiring.rollout)
         return Served(
             watched=wiring.watched(), journal=journal, follower=Follower(journal), arms=Hasher(name, secret()),

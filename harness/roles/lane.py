@@ -44,11 +44,12 @@ class Lane:
         self, lane: str, rollout: Rollout, topology: Topology, *, bus: Bus, codec: Codec, clock: Clock, model: ModelPort
     ) -> None:
         self.lane, self.rollout, self.topology = lane, rollout, topology
+        self._spoken = rollout.spoken(lane)
         self._spec = rollout.models[lane]
         self._bus, self._codec, self._clock, self._model = bus, codec, clock, model
         self._said: set[str] = set()
         self._outputs = outputs_reader(rollout.outputs, lane)
-        self._group = lane_group(rollout.name, lane)
+        self._group = lane_group(rollout, lane)
         self._shard_of: dict[Partition, int] = {}
         self._reader = bus.reader({})
         self._window = int(rollout.window_s * 1e6)
@@ -105,7 +106,7 @@ class Lane:
                 continue
             said = list(islice(found, len(events)))
             version = next((version for _, version in reversed(said) if version), None)
-            frame = AnswerFrame(lane=self.lane, mirror=record.position, answers=tuple(answer for answer, _ in said), version=version)
+            frame = AnswerFrame(lane=self._spoken, mirror=record.position, answers=tuple(answer for answer, _ in said), version=version)
             frames.setdefault(self._shard_of[record.partition], []).append(frame)
         return frames
 
@@ -150,6 +151,6 @@ class Lane:
         self._model.close()
 
 
-def lane_group(rollout: str, lane: str) -> str:
+def lane_group(rollout: Rollout, lane: str) -> str:
     """The name under which a lane commits its positions."""
-    return f"{rollout}:{lane}"
+    return f"{rollout.mirror}:{rollout.spoken(lane)}"
