@@ -38,7 +38,8 @@ def explain(
         wiring = wire(name, there)
         found = explaining.explain(
             wiring.rollout, id, hasher=Hasher(wiring.rollout.mirror, secret()),
-            pair_logs=[wiring.pair_log(shard) for shard in range(wiring.shards)], journal=open_journal(there.store, wiring.rollout), unit=unit,
+            pair_logs=[wiring.pair_log(shard) for shard in range(wiring.shards)],
+            journal=open_journal(there.store, wiring.rollout), unit=unit,
         )  # fmt: skip
     if json:
         printing.json_document(found)

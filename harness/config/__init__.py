@@ -2,7 +2,7 @@
 `json_schema` for editors.
 """
 
-from harness.config.loading import chosen, digest, load, load_all, parse
+from harness.config.loading import chosen, digest, load, load_all, parse, parse_all
 from harness.config.schema import json_schema
 
-__all__ = ["chosen", "digest", "json_schema", "load", "load_all", "parse"]
+__all__ = ["chosen", "digest", "json_schema", "load", "load_all", "parse", "parse_all"]

@@ -50,7 +50,12 @@ def parse(document: object, *, source: str, folder: Path) -> Rollout:
         ConfigError: it is no valid config; every problem is in it, by path.
         UsageError: it has several challengers.
     """
-    return chosen(_rollouts(document, source, folder, Problems()), None, source=source)
+    return chosen(parse_all(document, source=source, folder=folder), None, source=source)
+
+
+def parse_all(document: object, *, source: str, folder: Path) -> tuple[Rollout, ...]:
+    """The rollouts that a plain document describes, one for each challenger. Raises ConfigError."""
+    return _rollouts(document, source, folder, Problems())
 
 
 def chosen(rollouts: Sequence[Rollout], challenger: str | None, *, source: str) -> Rollout:
