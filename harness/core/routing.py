@@ -22,9 +22,14 @@ class Hasher:
     """
 
     def __init__(self, rollout: str, secret: bytes = b"") -> None:
+        self._secret = secret
         self._sources: dict[str, bytes] = {}
         self._key = blake2b(secret + rollout.encode(), digest_size=32, person=b"shadow-rollout").digest()
         self._begun: dict[tuple[bytes, int], blake2b] = {}
+
+    def of(self, rollout: str) -> Hasher:
+        """The hashes of another rollout with the same secret."""
+        return Hasher(rollout, self._secret)
 
     def digest(self, purpose: bytes, text: str, size: int) -> bytes:
         """`size` bytes for `text`, other ones for another purpose."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from harness.adapters.redis.seats import RedisSeats
+from harness.ports.seats import Seat
 from harness.testing.contracts.seats import FAST, SeatsContract
 from harness.testing.seats import MemorySeats
-from harness.ports.seats import Seat
 
 
 class TestMemorySeats(SeatsContract):
