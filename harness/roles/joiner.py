@@ -109,9 +109,9 @@ class Joiner:
         return bool(self._others) and _decoded(self._codec.lane_of, record) in self._others
 
     def _answer(self, record: Record) -> AnswerFrame | None:
-        """An answer frame with the lane as the rules know it; None for one of another challenger, or none of ours."""
+        """An answer frame with the lane as the rules know it; one of another challenger without its answers; None for none of ours."""
         if self._of_others(record):
-            return None
+            return AnswerFrame(lane=CHALLENGER, mirror=BEFORE_ALL, answers=())
         frame = _decoded(self._codec.decode_answers, record)
         if frame is None or self.rollout.family is None or frame.lane not in (self._spoken, CHALLENGER):
             return frame
