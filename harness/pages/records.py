@@ -93,6 +93,7 @@ def _title(record: Record, rollout: Rollout | None) -> str:
         "promoted": "The challenger was promoted: it decides from now on",
         "rolled_back": "The rollout was stopped: the incumbent decides",
         "expired": "The rollout expired without an answer",
+        "yielded": "The seat among several challengers was given back: the stage for which it was taken was not entered",
         "forgot": f"A unit was forgotten: {record.get('rows', 0)} rows were taken out of the store",
     }
     return words.get(kind, humanised(kind))
