@@ -6,15 +6,21 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import redis
 import yaml
+
+from harness.adapters.redis.journal import RedisJournal
+from harness.core.reading import timestamp
+from harness.core.records import parse
+from harness.core.stages import folded, serves
 
 Shadow = Callable[..., subprocess.CompletedProcess[str]]
 ROLES = (
@@ -118,3 +124,78 @@ def test_a_replay_of_all_is_a_replay_of_each(several: Any, shadow: Shadow, tmp_p
     assert done.stdout.index("proof.good, at alpha 0.025") < done.stdout.index("proof.bad, at alpha 0.025")
     one = shadow("replay", several.config, "--challenger", "bad", *recorded, "--json")
     assert json.loads(one.stdout) == found["bad"]
+
+
+# ----------------------------------------------------------------------------------------------------------------------- stages
+HOUR = 3_600_000_000
+WALKING: dict[str, Any] = {
+    "rollout": "proof",
+    "events": {"topic": "proof.events", "unit": "subject"},
+    "models": {name: {"uri": "recorded:event:/age"} for name in ("incumbent", "fast", "exact")},
+    "outputs": {"age": {"type": "number", "range": [0, 120], "incumbent": {"field": ""}, "challenger": {"field": ""}}},
+    "policies": {"adult": {"output": "age", "at_least": 18}},
+    "sample": {"percent": 100},
+    "pairing": {"window": "30s"},
+    "looks": "1h",
+    "gates": [{"name": "flips", "metric": {"flip": "adult"}, "below": 0.5}],
+    "stages": [{"shadow": {}}, {"canary": {"percent": 10}}],
+}
+
+
+class Config(NamedTuple):
+    """What `Up` needs of a stream to start it."""
+
+    config: Path
+
+
+def hour_of_production(start: int, hour: int) -> list[tuple[str, bytes]]:
+    """Thirty events of an hour, and the word that no more of it comes."""
+    common = {"specversion": "1.0", "source": "/s", "type": "t"}
+    at = [start + hour * HOUR + n * HOUR // 60 for n in range(1, 31)]
+    found = [{**common, "id": f"e{hour}-{n}", "subject": f"u{n}", "time": timestamp(t), "data": {"age": 20.0}} for n, t in enumerate(at)]
+    end = {**common, "id": "m", "type": "io.shadow-harness.watermark", "time": timestamp(start + (hour + 1) * HOUR)}
+    return [("proof.events", json.dumps(record).encode()) for record in (*found, end)]
+
+
+def test_one_is_in_its_canary_the_other_waits_and_goes_when_it_was_rolled_back(
+    up: Any, processes: ModuleType, shadow: Shadow, redis_url: str, redis_db: redis.Redis, tmp_path: Path
+):
+    """Both pass at the same look, with a controller each in a process of its own: one has the seat, whichever was faster."""
+    path = tmp_path / "several.yaml"
+    path.write_text(yaml.safe_dump(WALKING, sort_keys=False))
+    roles = [role.replace("good", "fast").replace("bad", "exact") for role in ROLES]
+    running = up(Config(path), url=redis_url, roles=roles).start()
+    start = time.time_ns() // 1_000 // HOUR * HOUR - 40 * HOUR
+
+    def serving() -> list[str]:
+        found = {}
+        for name in ("fast", "exact"):
+            links = RedisJournal(redis_url, f"proof.{name}", keep_s=1.0).read()
+            found[name] = folded([(parse(link.body), link.hash) for link in links])
+        return [name for name, state in found.items() if serves(state)]
+
+    def status(name: str) -> dict[str, Any]:
+        said: dict[str, Any] = json.loads(shadow("status", f"proof.{name}", "--store", redis_url, "--json").stdout)
+        return said
+
+    running.send(hour_of_production(start, 0))
+    processes.until(lambda: len(serving()) == 1, processes.FINISH_S, running.words)
+    (first,) = serving()
+    (other,) = {"fast", "exact"} - {first}
+    running.send(hour_of_production(start, 1))
+    running.name = f"proof.{other}"
+    processes.until(lambda: (running.verdict() or {}).get("as_of") == timestamp(start + 2 * HOUR), processes.FINISH_S, running.words)
+    assert running.verdict()["verdict"] == "promote"
+    assert serving() == [first]
+    waits = f"waits: `{first}` is in canary at 10 %"
+    said = status(other)
+    assert (said["verdict"], said["percent"], waits in said["reasons"]) == ("hold", 0.0, True)
+    assert waits in said["waits_for"]
+    assert shadow("rollback", f"proof.{first}", "--reason", "complaints", "--store", redis_url).returncode == 0
+    processes.until(lambda: serving() == [other], processes.FINISH_S, running.words)
+    assert (status(other)["percent"], status(first)["standing"]) == (10.0, "rolled_back")
+    for name in (first, other):
+        audited = shadow("audit", "verify", f"proof.{name}", "--store", redis_url, "--data", running.data)
+        assert (audited.returncode, "everything agrees, level pairs" in audited.stdout) == (0, True), audited.stdout
+        assert shadow("explain", f"proof.{name}", "e0-7", "--store", redis_url).returncode == 0
+    assert running.stop() == 0
