@@ -37,7 +37,10 @@ Reason = Literal["split", "static", "stale", "error", "no_unit"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """The assignment document: what share of the units the challenger serves, and by which record. as_of: when it was read, RFC 3339."""
+    """The assignment document: what share of the units the challenger serves, and by which record. as_of: when it was read, RFC 3339.
+
+    arms: the rollout whose hash decides; of several challengers that of the one which serves now, if any, as in `age.fast`.
+    """
 
     rollout: str
     percent: float
@@ -47,6 +50,12 @@ class Assignment:
     config_sha256: str
     head: str
     as_of: str
+    arms: str = ""
+
+    @property
+    def challenger(self) -> str:
+        """The name of the challenger, as the config writes it."""
+        return self.arms.removeprefix(f"{self.rollout}.") if self.arms and self.arms != self.rollout else CHALLENGER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +90,10 @@ def read(found: object, rollout: str, hasher: Hasher) -> Assignment:
     for name, text in texts.items():
         if not isinstance(text, str) or not text:
             raise ValueError(f"{name}: expected text")
-    return Assignment(rollout=rollout, percent=float(percent), stage=stage, **texts)  # type: ignore[arg-type]
+    arms = found.get("arms", rollout)
+    if not isinstance(arms, str) or (arms != rollout and not arms.startswith(f"{rollout}.")):
+        raise ValueError("arms: expected the rollout, or one of its challengers")
+    return Assignment(rollout=rollout, percent=float(percent), stage=stage, arms=arms, **texts)  # type: ignore[arg-type]
 
 
 def choose(document: Assignment, unit: object, hasher: Hasher) -> Arm:
@@ -92,6 +104,8 @@ def choose(document: Assignment, unit: object, hasher: Hasher) -> Arm:
         return Arm(arm=arm, reason="static", says=where, document=document)
     if not isinstance(unit, str) or not unit:
         return Arm(arm=INCUMBENT, reason="no_unit", says="no unit: expected text that is not empty", document=document)
+    if document.arms and document.arms != document.rollout:
+        hasher = hasher.of(document.arms)
     mine = hasher.fraction(b"arm", unit) * 100.0 < document.percent
     return Arm(arm=CHALLENGER if mine else INCUMBENT, reason="split", says=where, document=document)
 

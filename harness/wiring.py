@@ -5,8 +5,8 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +26,7 @@ from harness.adapters.redis.ledger import RedisLedger
 from harness.adapters.redis.observations import RedisObservationLog
 from harness.adapters.redis.pairlog import RedisPairLog
 from harness.adapters.redis.presence import RedisPresence
+from harness.adapters.redis.seats import RedisSeats
 from harness.adapters.redis.shares import RedisShares
 from harness.adapters.redis.tokens import RedisTokens
 from harness.commands import decide, registry
@@ -59,6 +60,7 @@ from harness.roles.observer import Observer
 from harness.roles.outbox import Outbox
 from harness.roles.router import Router
 from harness.roles.sealing import Sealer
+from harness.roles.seating import Seating, beside
 from harness.roles.standing import Follower
 from harness.roles.topology import Topology
 
@@ -136,13 +138,13 @@ def reopen(name: str | None, bus: str, store: str) -> Wiring:
     """A rollout that was created before, by name, or the only one there is. Raises UsageError that lists what there is."""
     found = registry.find(name, open_directory(store))
     rollout = config.parse(found.document, source=f"the stored config of {found.name}", folder=found.folder)
-    return Wiring(rollout, bus, store, found.shards)
+    return Wiring(replace(rollout, family=found.family), bus, store, found.shards)
 
 
 def open_presence(store: str, rollout: Rollout) -> Presence:
     """What the roles of a rollout say of themselves. Opens no connection yet."""
     _check_store(store)
-    return RedisPresence(store, rollout.name)
+    return RedisPresence(store, rollout.mirror)
 
 
 @dataclass
@@ -177,7 +179,7 @@ class Wiring:
     @property
     def intake(self) -> Intake:
         """The router's positions."""
-        return RedisIntake(self.store_url, self.rollout.name, keep_s=self.rollout.keep.pairs_s)
+        return RedisIntake(self.store_url, self.rollout.mirror, keep_s=self.rollout.keep.pairs_s)
 
     @property
     def observations(self) -> ObservationLog:
@@ -195,7 +197,7 @@ class Wiring:
             rollout=self.rollout, topology=self.topology, roles=self.role_names(), bus=self.bus, intake=self.intake,
             pair_logs=[self.pair_log(shard) for shard in range(self.shards)], ledger=self.ledger,
             where=Follower(self.journal).now, presence=open_presence(self.store_url, self.rollout), clock=self.clock,
-            code_version=code_version(),
+            code_version=code_version(), beside=self.beside,
         )  # fmt: skip
 
     @property
@@ -206,11 +208,22 @@ class Wiring:
     def verdicts(self) -> Callable[[], dict[str, Any]]:
         """What reads the verdict of the moment, from the store alone: who asks for it names no bus, and creates no topic on another."""
         ledger, where = self.ledger, Follower(self.journal).now
-        return lambda: decide.verdict(self.rollout, ledger, where, self.clock, code_version=code_version())
+        return lambda: decide.verdict(self.rollout, ledger, where, self.clock, code_version=code_version(), beside=self.beside)
 
     def waits_for(self) -> list[str]:
         """What the rollout's next move waits for, in words; from the store alone."""
-        return decide.waits_for(self.rollout, self.ledger, Follower(self.journal).now, self.clock)
+        return decide.waits_for(self.rollout, self.ledger, Follower(self.journal).now, self.clock, beside=self.beside)
+
+    @cached_property
+    def others(self) -> Mapping[str, Callable[[], State]]:
+        """Challenger -> asks where its rollout stands, of those that share the mirror."""
+        family, keep_s = self.rollout.family, self.rollout.keep.records_s
+        names = family.siblings if family is not None else ()
+        return {name: Follower(RedisJournal(self.store_url, f"{self.rollout.mirror}.{name}", keep_s=keep_s)).now for name in names}
+
+    def beside(self) -> Sequence[str]:
+        """Why the challenger must not begin to serve now, in words."""
+        return beside(self.others)
 
     def pair_log(self, shard: int) -> PairLog:
         """The joins of one shard."""
@@ -257,7 +270,7 @@ class Wiring:
 
     def controller(self) -> Controller:
         """The controller. Its records go to the bus, and to a file of the data folder if there is one."""
-        journal, data = self.journal, os.environ.get("SHADOW_DATA")
+        journal, data, keep_s = self.journal, os.environ.get("SHADOW_DATA"), self.rollout.keep.pairs_s
         keep = partial(recordsfile.bring_up, Path(data) / f"{self.rollout.name}.{recordsfile.NAME}") if data else None
         place = os.environ.get("SHADOW_ANCHOR")
         anchor = Anchoring(self.rollout.name, open_anchor(place), self.clock) if place else None
@@ -265,8 +278,9 @@ class Wiring:
 
         def outbox() -> Outbox:
             return Outbox(
-                self.rollout.name, self.topology.records, journal=journal, bus=self.bus, intake=self.intake, keep=keep, anchor=anchor
-            )
+                self.rollout.name, self.topology.records, journal=journal, bus=self.bus, keep=keep, anchor=anchor,
+                intake=RedisIntake(self.store_url, self.rollout.name, keep_s=keep_s),
+            )  # fmt: skip
 
         def evidence(state: State, verdict: Mapping[str, Any]) -> Mapping[str, Any]:
             said = evidence_of(self.rollout, state, verdict, code_version=code_version())
@@ -275,7 +289,15 @@ class Wiring:
         return Controller(
             self.rollout, journal=journal, ledger=self.ledger, clock=self.clock, outbox=outbox, code_version=code_version(),
             evidence=evidence, frontier=lambda: Frontier(self.topology, self.bus, self.intake), words=partial(sealer.word, journal),
+            seating=self.seating(),
         )  # fmt: skip
+
+    def seating(self) -> Seating | None:
+        """Which of several challengers may serve; None for one that is alone."""
+        family = self.rollout.family
+        if family is None or not family.siblings:
+            return None
+        return Seating(family, RedisSeats(self.store_url, family.name, keep_s=self.rollout.keep.records_s), self.others)
 
     def sealer(self) -> Sealer:
         """What seals what a decision rests on: into the folder that SHADOW_ARCHIVE names, or `archive` of the data folder."""
@@ -289,7 +311,9 @@ class Wiring:
     def role_names(self) -> tuple[str, ...]:
         """Every role of this rollout, as `--roles` names them."""
         observer = ("observer",) if self.rollout.exposures else ()
-        return ("router", *(f"lane:{lane}" for lane in self.rollout.lanes), "joiner", *observer, "analyst", "controller")
+        lanes = (f"lane:{self.rollout.spoken(lane)}" for lane in self.rollout.lanes)
+        own = "" if self.rollout.family is None else f":{self.rollout.family.challenger}"
+        return ("router", *lanes, *(f"{role}{own}" for role in ("joiner", *observer, "analyst", "controller")))
 
     def commands(self, config_file: Path, roles: Iterable[str]) -> dict[str, list[str]]:
         """Role -> the command that runs it in a process of its own, which must be told `environment`."""
@@ -303,17 +327,17 @@ class Wiring:
 
     def running(self, role: str) -> Running:
         """A role, made, holding nothing yet. Raises UsageError for a name that is none."""
-        kind, _, lane = role.partition(":")
+        kind, _, lane = role.partition(":") if role in self.role_names() else ("", "", "")
         shards = tuple(str(shard) for shard in range(self.shards))
         match kind:
             case "router":
                 router = self.router()
                 return Running(parts=tuple(self.topology.sources), hold=router.hold, step=router.step, close=router.close)
-            case "observer" if self.rollout.exposures:
+            case "observer":
                 observer = self.observer()
                 return Running(parts=tuple(self.topology.observed), hold=observer.hold, step=observer.step, close=observer.close)
-            case "lane" if lane:
-                part = self.lane(lane)
+            case "lane":
+                part = self.lane(next(each for each in self.rollout.lanes if self.rollout.spoken(each) == lane))
                 return Running(parts=shards, hold=lambda held: part.hold(map(int, held)), step=part.step, close=part.close, drains=True)
             case "joiner":
                 joiners = Joiners(partial(self.joiner, patience_s=PATIENCE_S))
@@ -331,4 +355,4 @@ class Wiring:
 
     def shares(self) -> Shares:
         """Which worker of a role does which part."""
-        return RedisShares(self.store_url, self.rollout.name)
+        return RedisShares(self.store_url, self.rollout.mirror)

@@ -26,6 +26,7 @@ from harness.ports.intake import Taken
 from harness.ports.journal import Link
 from harness.ports.ledger import Folded
 from harness.ports.observations import Observed
+from harness.ports.seats import Seat
 
 _STATUSES = frozenset({ANSWERED, *MISSING_REASONS})
 _KEY_SIZES = frozenset({KEY_BYTES})
@@ -80,6 +81,14 @@ class _AnswerFrame(Struct, array_like=True, frozen=True, tag=1):
     answers: tuple[Answer, ...]
 
 
+class _AnswerLane(Struct, array_like=True, frozen=True, tag=1):
+    lane: str
+
+
+class _RunLane(Struct, array_like=True, frozen=True, tag=2):
+    lane: str
+
+
 class _Head(Struct, array_like=True, frozen=True, tag=1):
     version: int
     mirror: int
@@ -113,6 +122,12 @@ class _Taken(Struct, array_like=True, frozen=True, tag=1):
     read: int
     unsampled: int
     overrun: int
+
+
+class _Seat(Struct, array_like=True, frozen=True, tag=1):
+    version: int
+    holder: str
+    head: str
 
 
 class _Observed(Struct, array_like=True, frozen=True, tag=1):
@@ -192,9 +207,11 @@ class MsgpackCodec:
         self._json = msgspec.json.Decoder()
         self._frame: Callable[[bytes], _Frame | _RunFrame] = _reader(_Frame | _RunFrame, "mirror frame")
         self._answers: Callable[[bytes], _AnswerFrame | _RunAnswers] = _reader(_AnswerFrame | _RunAnswers, "answer frame")
+        self._lane: Callable[[bytes], _AnswerLane | _RunLane] = _reader(_AnswerLane | _RunLane, "answer frame")
         self._head, self._open = _reader(_Head, "head"), _reader(_Open, "open event")
         self._outcomes, self._taken = _reader(_Outcomes, "list of outcomes"), _reader(_Taken, "state of a source")
         self._folded = _reader(_Folded, "folded statistics")
+        self._seat = _reader(_Seat, "seat")
         self._observed = _reader(_Observed, "state of a source of observations")
 
     # ------------------------------------------------------------------------------------------------------ records of the bus
@@ -234,6 +251,10 @@ class MsgpackCodec:
             return AnswerFrame(lane=wire.lane, mirror=wire.mirror, answers=_answer_run(wire), version=wire.version)
         _check_answers(wire.answers)
         return AnswerFrame(lane=wire.lane, mirror=wire.mirror, version=wire.version, answers=wire.answers)
+
+    def lane_of(self, value: bytes) -> str:
+        """Raises RecordError when it is no answer frame."""
+        return self._lane(value).lane
 
     def json(self, value: bytes) -> Any:
         """Strict JSON in UTF-8 to plain values: no NaN, nothing behind the value. Raises RecordError without what was read."""
@@ -299,6 +320,15 @@ class MsgpackCodec:
         """Raises RecordError when it is no state of a source of observations."""
         wire = self._observed(value)
         return Observed(position=wire.position, arrived=wire.arrived, read=wire.read, invalid=wire.invalid, overrun=wire.overrun)
+
+    def encode_seat(self, seat: Seat) -> bytes:
+        """Which of several challengers may serve."""
+        return self._encode(_Seat(seat.version, seat.holder, seat.head))
+
+    def decode_seat(self, value: bytes) -> Seat:
+        """Raises RecordError when it is no seat."""
+        wire = self._seat(value)
+        return Seat(version=wire.version, holder=wire.holder, head=wire.head)
 
     def encode_folded(self, folded: Folded) -> bytes:
         """Folded statistics."""

@@ -92,7 +92,7 @@ async def read_body(request: Request, most: int) -> bytes:
 def _take(service: Service, name: str, kind: str, request: Request, content: bytes) -> int:
     """1 cut the body into events   2 judge each as the router will: one bad, none taken   3 append, each to its partition. Between the
     partitions of one batch an append may fail: what was appended is known again when the client sends the batch anew."""
-    served = service.get(name)
+    served = service.get(next(iter(service.several(name)), name))  # challengers share their topics
     partitions = served.partitions(kind)
     if not partitions:
         raise ApiError(404, "this rollout has no outcomes in its config")

@@ -54,6 +54,7 @@ class Service:
         self._directory = open_directory(store)
         self.tokens = open_tokens(store)
         self._served: dict[str, Served] = {}
+        self._families: dict[str, Sequence[str]] = {}
         self.probes = {"bus": Probe(lambda: self._bus.ends(self._ends_of)), "store": Probe(self._directory.all)}
 
     @cached_property
@@ -69,6 +70,9 @@ class Service:
         served = self._served.get(name)
         if served is None:
             names = self.names()
+            several = registry.family(name, self._directory)
+            if several:
+                raise ApiError(404, f"this name has several challengers, each a rollout: ask for one of {', '.join(several)}")
             if name not in names:
                 raise ApiError(404, f"no such rollout; this store has {', '.join(names) or 'none'}")
             served = self._served.setdefault(name, self._open(name))
@@ -81,9 +85,17 @@ class Service:
             served = self._served[name] = self._open(name)
         return served
 
+    def several(self, name: str) -> Sequence[str]:
+        """The rollouts of the challengers that share this name; empty when it is no such name. Raises StoreUnavailable."""
+        if name in self._served:
+            return ()
+        if name not in self._families and (found := registry.family(name, self._directory)):
+            self._families[name] = found
+        return self._families.get(name, ())
+
     def _open(self, name: str) -> Served:
         wiring = reopen(name, self.bus_url, self.store_url)
-        hasher = Hasher(name)
+        hasher = Hasher(wiring.rollout.mirror)
         journal = open_journal(self.store_url, wiring.rollout)
         return Served(
             watched=wiring.watched(), journal=journal, follower=Follower(journal), arms=Hasher(name, secret()),

@@ -41,7 +41,7 @@ def accounts(verdict: Mapping[str, Any]) -> Iterator[str]:
 
 def unreadable(rollout: Rollout, verdict: Mapping[str, Any], events: Path, outcomes: Path | None) -> Iterator[str]:
     """What is wrong with the first event and the first outcome that the router counted as invalid. Never repeats what they say."""
-    reader = Reader(rollout, Hasher(rollout.name))
+    reader = Reader(rollout, Hasher(rollout.mirror))
     if verdict["counts"]["invalid"]:
         yield from _first(events, "event", lambda document: reader.event(document, position=0, payload=b"")[0])
     if outcomes is not None and verdict["outcomes"]["invalid"]:

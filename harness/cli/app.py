@@ -52,9 +52,9 @@ def shadow(
 @app.command()
 def validate(config_file: ConfigFile, json: Json = False) -> None:
     """Check a rollout config: every problem at once, by path. Opens no connection. Exit 0 or 2."""
-    rollout = config.load(config_file)
-    check_recorded(rollout)
-    printing.validated(config_file, rollout, as_json=json)
+    rollouts = config.load_all(config_file)
+    check_recorded(*rollouts)
+    printing.validated(config_file, rollouts, as_json=json)
 
 
 @app.command()
@@ -65,11 +65,12 @@ def replay(
     out: Annotated[Path | None, typer.Option(help="Folder for verdict.json, report.html and pairs.parquet.")] = None,
     until: Annotated[str | None, typer.Option(help="Stop record time here (RFC 3339) instead of when every wait is over.")] = None,
     stage: Annotated[int, typer.Option(help="Which stage of the config to judge, from 0.", min=0)] = 0,
+    challenger: Annotated[str | None, typer.Option(help="Of several challengers, judge this one.", show_default="each of them")] = None,
     json: Json = False,
 ) -> None:
     """Send recorded events through the very same pipeline, then give the verdict. Exit 0 promote, 3 hold, 4 rollback."""
-    rollout = config.load(config_file)
-    raise typer.Exit(replaying.replay(rollout, events, outcomes, out=out, until=until, stage=stage, as_json=json))
+    rollouts = config.load_all(config_file) if challenger is None else (config.load(config_file, challenger),)
+    raise typer.Exit(replaying.replay(rollouts, events, outcomes, out=out, until=until, stage=stage, as_json=json))
 
 
 @app.command()
@@ -93,7 +94,7 @@ def up(
 ) -> None:
     """Run a rollout: router, lanes, joiner, analyst, controller and API, supervised. Ctrl-C stops it; start it again and it goes on."""
     where = live.Where(bus, store, data)
-    found, api = config.load(config_file), live.Api(listen, read_needs_token)
+    found, api = config.load_all(config_file), live.Api(listen, read_needs_token)
     raise typer.Exit(live.up(found, config_file, where, shards=shards, roles=roles, api=api, anchor=anchor, as_json=json))
 
 

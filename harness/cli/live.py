@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from harness.commands import decide as deciding
 from harness.commands import registry
 from harness.commands.health import role_health
 from harness.commands.replay import whole_table
+from harness.commands.status import Watched
 from harness.commands.status import document as status_document
 from harness.core.errors import StoreFull, Unavailable, UsageError
 from harness.core.rollout import Rollout
@@ -32,6 +33,7 @@ from harness.wiring import Wiring, create, open_directory, open_presence
 
 STOP_S = 15.0
 NOT_READY = 3
+KINDS = ("router", "lane", "joiner", "observer", "analyst", "controller")  # of roles, in the order of the data
 LOOK_S = 1.0
 
 
@@ -52,15 +54,16 @@ class Api(NamedTuple):
 
 # ------------------------------------------------------------------------------------------------------------------------ running
 def up(
-    rollout: Rollout, config_file: Path, where: Where, *, shards: int | None, roles: str | None, api: Api, anchor: str | None,
+    rollouts: Sequence[Rollout], config_file: Path, where: Where, *, shards: int | None, roles: str | None, api: Api, anchor: str | None,
     as_json: bool,
 ) -> int:  # fmt: skip
-    """Creates the rollout or goes on with it, and runs its roles until a signal comes; returns the exit code."""
+    """Creates the rollouts of a config or goes on with them, and runs their roles until a signal comes; returns the exit code."""
     stopped = stop_signals()
     log_to_stderr()
     with place(bus=where.bus, store=where.store, data=where.data, create=True) as there:
-        wiring = create(rollout, there.bus, there.store, shards=shards)
-        names = chosen_roles(wiring, roles, api.listen)
+        wirings = [create(rollout, there.bus, there.store, shards=shards) for rollout in rollouts]
+        wiring = wirings[0]
+        names = chosen_roles(wirings, roles, api.listen)
         listen = address.free(api.listen) if API in names else ""
         commands = wiring.commands(config_file, names)
         if listen:
@@ -69,9 +72,9 @@ def up(
         supervisor = Supervisor(commands, folder=where.data, on_event=say, environment=told)
         supervisor.start()
         asked = f" The API is at http://{listen} in a moment." if listen else ""
-        printing.note(f"rollout {rollout.name} runs ({', '.join(names)}).{asked} Ctrl-C stops it; the same command goes on.")
+        printing.note(f"{_named(rollouts)} ({', '.join(names)}).{asked} Ctrl-C stops it; the same command goes on.")
         try:
-            _watch(supervisor, wiring, there, stopped, as_json)
+            _watch(supervisor, wirings, there, stopped, as_json)
         finally:
             supervisor.stop(timeout_s=STOP_S)
     return 0
@@ -82,9 +85,15 @@ def anchored(anchor: str | None) -> dict[str, str]:
     return {} if anchor is None else {"SHADOW_ANCHOR": anchor if anchor.startswith(WEB) else str(Path(anchor).resolve())}
 
 
-def chosen_roles(wiring: Wiring, roles: str | None, listen: str) -> tuple[str, ...]:
+def _named(rollouts: Sequence[Rollout]) -> str:
+    names = " and ".join(rollout.name for rollout in rollouts)
+    return f"rollout {names} runs" if len(rollouts) == 1 else f"rollouts {names} run"
+
+
+def chosen_roles(wirings: Sequence[Wiring], roles: str | None, listen: str) -> tuple[str, ...]:
     """The roles named by `--roles`, all without it; `api` only with an address. Raises UsageError for a name that is none."""
-    known = (*wiring.role_names(), API) if listen else wiring.role_names()
+    every = dict.fromkeys(name for wiring in wirings for name in wiring.role_names())
+    known = (*sorted(every, key=lambda name: KINDS.index(name.partition(":")[0])), *([API] if listen else []))
     if roles is None:
         return known
     names = tuple(dict.fromkeys(part.strip() for part in roles.split(",") if part.strip()))
@@ -98,26 +107,28 @@ def say(event: str, fields: Mapping[str, object]) -> None:
     structlog.get_logger().info(event, **fields)
 
 
-def _watch(supervisor: Supervisor, wiring: Wiring, there: Place, stopped: Callable[[], bool], as_json: bool) -> None:
+def _watch(supervisor: Supervisor, wirings: Sequence[Wiring], there: Place, stopped: Callable[[], bool], as_json: bool) -> None:
     """Keeps the roles and a private server running until told to stop; prints a line when the counts or the verdict have changed."""
-    shown, watched = "", None
+    shown: dict[str, str] = {}
+    watched: list[Watched] = []
     while not stopped():
         until = time.monotonic() + LOOK_S
         supervisor.run(lambda until=until: stopped() or time.monotonic() > until)  # type: ignore[misc]
         try:
-            watched = watched or wiring.watched()  # bus and store may be away here too
-            document = status_document(watched)
+            watched = watched or [wiring.watched() for wiring in wirings]  # bus and store may be away here too
+            documents = [status_document(each) for each in watched]
         except (Unavailable, StoreFull):  # the roles wait for it too, and say so
             if there.revive():
                 printing.note("the private redis-server had ended and was started again; nothing that it acknowledged is lost")
             continue
-        line = status_line(document)
-        if line != shown:
-            shown = line
-            if as_json:
-                printing.json_document(document)
-            else:
-                printing.note(line)
+        for document in documents:
+            line = status_line(document)
+            if line != shown.get(document["rollout"]):
+                shown[document["rollout"]] = line
+                if as_json:
+                    printing.json_document(document)
+                else:
+                    printing.note(line)
 
 
 # ------------------------------------------------------------------------------------------------------------------------ looking

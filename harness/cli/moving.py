@@ -126,21 +126,26 @@ def waive(
 def amend(
     config_file: Annotated[Path, typer.Argument(help="The changed rollout's YAML file.", show_default=False, metavar="CONFIG")],
     reason: Reason,
+    challenger: Annotated[
+        str | None, typer.Option(help="Of several challengers, this one.", show_default="those whose config changed")
+    ] = None,
     token_file: TokenFile = None,
     store: Store = None,
     data: Data = DATA,
     json: Json = False,
 ) -> None:
     """Begin a new attempt with a changed config or model: from shadow, with no evidence, at a smaller part of alpha."""
-    rollout = config.load(config_file)
-
-    def move(wiring: Wiring, who: Token | None) -> moves.Moved:
-        return amending.amend(
-            rollout, open_journal(wiring.store_url, rollout), open_directory(wiring.store_url), wiring.clock, by=_by(who, needed=False),
-            reason=reason, verdict=wiring.verdicts()(),
-        )  # fmt: skip
-
-    _run(rollout.name, store, data, token_file=token_file, as_json=json, move=move)
+    rollouts = config.load_all(config_file) if challenger is None else (config.load(config_file, challenger),)
+    with place(bus=None, store=store, data=data, create=False) as there:
+        if len(rollouts) > 1:
+            rollouts = amending.changed(rollouts, open_directory(there.store))
+        for rollout in rollouts:
+            wiring, who = wire(rollout.name, there), presented(there, token_file)
+            moved = amending.amend(
+                rollout, open_journal(wiring.store_url, rollout), open_directory(wiring.store_url), wiring.clock,
+                by=_by(who, needed=False), reason=reason, verdict=wiring.verdicts()(),
+            )  # fmt: skip
+            _done(wiring, moved, as_json=json)
 
 
 def _plain(move: Callable[..., moves.Moved], *, needs_token: bool, help: str, sees: bool = False) -> Callable[..., None]:

@@ -37,7 +37,8 @@ def explain(
     with place(bus=None, store=store, data=data, create=False) as there:
         wiring = wire(name, there)
         found = explaining.explain(
-            wiring.rollout, id, hasher=Hasher(name, secret()), pair_logs=[wiring.pair_log(shard) for shard in range(wiring.shards)],
+            wiring.rollout, id, hasher=Hasher(wiring.rollout.mirror, secret()),
+            pair_logs=[wiring.pair_log(shard) for shard in range(wiring.shards)],
             journal=open_journal(there.store, wiring.rollout), unit=unit,
         )  # fmt: skip
     if json:
@@ -61,7 +62,7 @@ def forget(
     with place(bus=None, store=store, data=data, create=False) as there:
         wiring = wire(name, there)
         found = forgetting.forget(
-            wiring.rollout, whose, reason=reason, hasher=Hasher(name, secret()), by=author("cli"), clock=SystemClock(),
+            wiring.rollout, whose, reason=reason, hasher=Hasher(wiring.rollout.mirror, secret()), by=author("cli"), clock=SystemClock(),
             pair_logs=[wiring.pair_log(shard) for shard in range(wiring.shards)], observations=wiring.observations,
             journal=open_journal(there.store, wiring.rollout),
         )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from analysis.types import PairTable
 from harness.cli.accounts import accounts
-from harness.core.rollout import Rollout
+from harness.core.rollout import CHALLENGER, Rollout
 from harness.pages import terminal
 from harness.pages.arms import arms_lines
 
@@ -34,18 +34,29 @@ def json_document(document: Any) -> None:
     sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
 
 
-def validated(path: Path, rollout: Rollout, *, as_json: bool) -> None:
+def validated(path: Path, rollouts: Sequence[Rollout], *, as_json: bool) -> None:
     """What a good config says, in short."""
-    facts = {
+    rollout, several = rollouts[0], rollouts[0].family is not None
+    if several and as_json:
+        json_document([_facts(each) | {"challenger": each.spoken(CHALLENGER), "alpha": each.alpha} for each in rollouts])
+        return
+    if as_json:
+        json_document(_facts(rollout))
+        return
+    stages = " > ".join(f"{s.kind} {s.percent:g} %" if s.kind == "canary" else s.kind for s in rollout.stages)
+    out.print(f"{path}: good. rollout {rollout.mirror}, {len(rollout.gates)} gates, stages {stages}", markup=False)
+    for each in rollouts if several else ():
+        facts = f"rollout {each.name}, alpha {each.alpha:g}, config_sha256 {each.sha256}"
+        out.print(f"challenger {each.spoken(CHALLENGER)}: {facts}", markup=False)
+    if not several:
+        out.print(f"config_sha256 {rollout.sha256}", markup=False)
+
+
+def _facts(rollout: Rollout) -> dict[str, Any]:
+    return {
         "rollout": rollout.name, "config_sha256": rollout.sha256, "lanes": list(rollout.lanes), "policies": list(rollout.policies),
         "gates": [gate.name for gate in rollout.gates], "stages": [stage.kind for stage in rollout.stages],
     }  # fmt: skip
-    if as_json:
-        json_document(facts)
-        return
-    stages = " > ".join(f"{s.kind} {s.percent:g} %" if s.kind == "canary" else s.kind for s in rollout.stages)
-    out.print(f"{path}: good. rollout {rollout.name}, {len(rollout.gates)} gates, stages {stages}", markup=False)
-    out.print(f"config_sha256 {rollout.sha256}", markup=False)
 
 
 def verdict(rollout: Rollout, found: Mapping[str, Any], table: PairTable | None) -> None:

@@ -45,18 +45,19 @@ def role(
     read_needs_token: Annotated[bool, typer.Option("--read-needs-token")] = False,
 ) -> None:
     """Run one role in this process. `shadow up` starts these."""
-    rollout, stopped = config.load(config_file), stop_signals()
+    rollouts, stopped = config.load_all(config_file), stop_signals()
     log_to_stderr()
     if name == API:
         from harness.api.server import serve
         from harness.api.service import Service
 
-        service = Service(bus=bus, store=store, topic=rollout.events.topic)
-        serve(service, listen, rollout=rollout.name, stopped=stopped, closed=read_needs_token)
+        service = Service(bus=bus, store=store, topic=rollouts[0].events.topic)
+        serve(service, listen, rollout=rollouts[0].name, stopped=stopped, closed=read_needs_token)
         return
     gc.freeze()  # what is loaded by now stays; a role makes and drops many small tuples, and no cycles
     gc.set_threshold(50_000, 20, 100)
-    _run(name, rollout, bus=bus, store=store, shards=shards, stopped=stopped)
+    mine = (rollout for rollout in rollouts if name in Wiring(rollout, bus, store, shards).role_names())
+    _run(name, next(mine, rollouts[0]), bus=bus, store=store, shards=shards, stopped=stopped)
 
 
 def _run(name: str, rollout: Rollout, *, bus: str, store: str, shards: int, stopped: Callable[[], bool]) -> None:

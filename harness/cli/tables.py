@@ -25,6 +25,7 @@ from harness.pages.report import render
 from harness.pages.sentence import sentence
 from harness.wiring import code_version
 
+Challenger = Annotated[str | None, typer.Option(help="Of several challengers, this one.", show_default="the only one")]
 ConfigFile = Annotated[Path, typer.Argument(help="The rollout: a YAML file.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 
@@ -33,10 +34,11 @@ def analyze(
     config_file: ConfigFile,
     pairs: Annotated[Path, typer.Option(help="The pair table: a Parquet file, as `shadow export` and `shadow replay` write it.")],
     until: Annotated[str | None, typer.Option(help="Stop record time here (RFC 3339): later events and labels do not count.")] = None,
+    challenger: Challenger = None,
     json: Json = False,
 ) -> None:
     """Fold the gates of a config over a pair table: the numbers of the replay. Exit 0 promote, 3 hold, 4 rollback."""
-    rollout = config.load(config_file)
+    rollout = config.load(config_file, challenger)
     stop = microseconds(until) if until is not None else None
     if until is not None and stop is None:
         raise UsageError(f"--until {until}: expected an RFC 3339 time, as in 2026-03-16T00:00:00Z")
@@ -132,10 +134,11 @@ def plan(
     config_file: ConfigFile,
     per_day: Annotated[float | None, typer.Option(help="Events a day, before sampling.", min=1e-6)] = None,
     pairs: Annotated[Path | None, typer.Option(help="A pair table (Parquet) to measure on, as of a first shadow week.")] = None,
+    challenger: Challenger = None,
     json: Json = False,
 ) -> None:
     """Say how many events, labels and days each gate takes to decide, which never can, and what that assumes. Exit 0."""
-    rollout = config.load(config_file)
+    rollout = config.load(config_file, challenger)
     table = None if pairs is None else analyzing.table_of(rollout, _read(rollout, pairs), source=str(pairs))
     rows = forecasts(rollout, per_day=per_day, table=table)
     if json:

@@ -6,7 +6,7 @@ with more than twice the chance of looking once. What was decided before stays i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.commands import registry
@@ -14,7 +14,7 @@ from harness.commands.moves import Moved, Refused, checked_reason
 from harness.core.errors import HeadMoved, UsageError
 from harness.core.reading import microseconds
 from harness.core.records import Author, body, parse
-from harness.core.rollout import AMENDABLE, Rollout
+from harness.core.rollout import AMENDABLE, CHALLENGER, Family, Rollout
 from harness.core.stages import Standing, alpha_share, fold
 from harness.ports.clock import Clock
 from harness.ports.directory import Directory
@@ -35,7 +35,7 @@ def amend(
     """
     reason = checked_reason(reason)
     old = registry.find(rollout.name, directory)
-    _same_shape(old.document, rollout)
+    _same_shape(old.document, rollout, family=old.family)
     state = Follower(journal).now()
     if state.standing is Standing.PROMOTED:
         raise Refused(f"{rollout.name} is promoted, which is for good; a rollout of another name asks the next question")
@@ -59,6 +59,16 @@ def amend(
     return Moved(added=True, says=f"{rollout.name}: {says}", state=fold(state, parse(record), head=link.hash))
 
 
+def changed(rollouts: Sequence[Rollout], directory: Directory) -> tuple[Rollout, ...]:
+    """Those of several challengers whose config is not the stored one. Raises UsageError when that is none: a model that changed behind
+    its address is nowhere to be seen, and must be named."""
+    found = tuple(rollout for rollout in rollouts if registry.find(rollout.name, directory).sha256 != rollout.sha256)
+    if not found:
+        names = ", ".join(rollout.spoken(CHALLENGER) for rollout in rollouts)
+        raise UsageError(f"nothing changed in the config; a changed model is amended with --challenger, one of {names}")
+    return found
+
+
 def _since(verdict: Mapping[str, Any], before: int) -> str | None:
     """The record time after which events count: no event that both models, as they were, have answered, looked at or not. Without any
     that of the stage."""
@@ -72,9 +82,9 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
 
 
-def _same_shape(before: Mapping[str, Any], after: Rollout) -> None:
+def _same_shape(before: Mapping[str, Any], after: Rollout, *, family: Family | None) -> None:
     fixed = [key for key in _changed(before, after.document) if key not in AMENDABLE]
-    if _lanes(before) != _lanes(after.document):
+    if _lanes(before) != _lanes(after.document) or family != after.family:
         fixed.append("models (other lanes)")
     if fixed:
         raise UsageError(

@@ -12,10 +12,14 @@ from harness.core.stages import State, percent
 from harness.ports.journal import ROOT
 
 
-def document(rollout: Rollout, state: State, *, at: int, hasher: Hasher) -> dict[str, Any]:
-    """The assignment document of a state. at: wall time, microseconds, just before the state was read; a later document has a later one."""
+def document(rollout: Rollout, state: State, *, at: int, hasher: Hasher, asked: str | None = None) -> dict[str, Any]:
+    """The assignment document of a state. at: wall time, microseconds, just before the state was read; a later document has a later one.
+
+    asked: under which name, if that is the one of several challengers: then `arms` says whose hash decides.
+    """
+    name = asked or rollout.name
     return {
-        "rollout": rollout.name,
+        "rollout": name,
         "percent": percent(rollout, state),
         "standing": state.standing.value,
         "stage": state.stage,
@@ -23,5 +27,6 @@ def document(rollout: Rollout, state: State, *, at: int, hasher: Hasher) -> dict
         "config_sha256": rollout.sha256,
         "head": state.head or ROOT,
         "as_of": timestamp(at),
-        "secret_check": secret_check(rollout.name, hasher),
+        "secret_check": secret_check(name, hasher.of(name)),
+        **({} if name == rollout.name else {"arms": rollout.name}),
     }

@@ -14,7 +14,7 @@ from analysis.evidence import Evidence, combine
 from harness.core.accounting import Counts
 from harness.core.errors import RecordError, UsageError
 from harness.core.rollout import Rollout
-from harness.core.stages import NOT_BEGUN, Standing, State, Wait, is_of, named, next_move, read_by, since_text, standpoint
+from harness.core.stages import NOT_BEGUN, Standing, State, Wait, is_of, named, next_move, read_by, serves, since_text, standpoint
 from harness.core.verdicts import HOLD, PROMOTE, ROLLBACK, damaged, staleness, verdict_document
 from harness.ports.clock import Clock
 from harness.ports.ledger import Ledger, Published
@@ -24,19 +24,30 @@ KEPT = ("counts", "lanes", "versions", "outcomes", "exposed", "watermark")  # of
 NO_LOOK = "no look yet: the analyst has not looked at this rollout; is it running?"
 
 
+Beside = Callable[[], Sequence[str]]
+"""Asks why a challenger must not begin to serve beside others, in words; see `roles.seating.beside`."""
+
+
+def nobody() -> Sequence[str]:
+    """A challenger that is alone."""
+    return ()
+
+
 def parsed(published: Published) -> dict[str, Any]:
     """The object of verdict.json."""
     found: dict[str, Any] = json.loads(published.verdict)
     return found
 
 
-def verdict(rollout: Rollout, ledger: Ledger, where: Callable[[], State], clock: Clock, *, code_version: str) -> dict[str, Any]:
+def verdict(
+    rollout: Rollout, ledger: Ledger, where: Callable[[], State], clock: Clock, *, code_version: str, beside: Beside = nobody
+) -> dict[str, Any]:
     """The verdict of this moment: that of the analyst's last look at the stage in which the rollout is now.
 
     Evidence that is stale, expired or of another stage is a hold, never a pass, and so is a pause; a rollout that was rolled back says
     rollback, one that expired hold, one that was promoted promote, whatever the gates say since. Before the first look it is a hold
     with every key and gate in it. where: asks where the rollout stands; a chain that is damaged is a hold. code_version: goes into a
-    verdict at which nobody has looked.
+    verdict at which nobody has looked. beside: why it must not begin to serve now: another challenger does.
     """
     published = ledger.published()
     found = parsed(published) if published is not None else None
@@ -50,7 +61,8 @@ def verdict(rollout: Rollout, ledger: Ledger, where: Callable[[], State], clock:
     elif not is_of(found, state):
         counted: dict[str, Any] = {name: found[name] for name in KEPT if name in found}
         found = {**unlooked(rollout, state, code_version=code_version), **counted, "reasons": [NOT_BEGUN]}
-    return _in_force({**found, **_standing(rollout, state)}, state, old)
+    others = () if state.final or serves(state) else beside()
+    return _in_force({**found, **_standing(rollout, state)}, state, [*old, *others])
 
 
 def _standing(rollout: Rollout, state: State) -> dict[str, Any]:
@@ -78,7 +90,7 @@ def _in_force(found: dict[str, Any], state: State, old: Sequence[str]) -> dict[s
     return {**found, "verdict": held, "reasons": [*old, *found["reasons"]]}
 
 
-def waits_for(rollout: Rollout, ledger: Ledger, where: Callable[[], State], clock: Clock) -> list[str]:
+def waits_for(rollout: Rollout, ledger: Ledger, where: Callable[[], State], clock: Clock, *, beside: Beside = nobody) -> list[str]:
     """What the next move of the rollout waits for, in words; empty when it is about to be made."""
     published = ledger.published()
     try:
@@ -89,7 +101,8 @@ def waits_for(rollout: Rollout, ledger: Ledger, where: Callable[[], State], cloc
         return [NO_LOOK]
     found = parsed(published)
     move = next_move(rollout, state, found, stale=staleness(published.looked, found["expires"], clock.now()))
-    return list(move.reasons) if isinstance(move, Wait) else []
+    others = [] if state.final or serves(state) else list(beside())
+    return [*move.reasons, *others] if isinstance(move, Wait) else others
 
 
 def unlooked(rollout: Rollout, state: State, *, code_version: str) -> dict[str, Any]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import HeadMoved, UsageError
 from harness.core.records import Author, body
-from harness.core.rollout import Rollout
+from harness.core.rollout import Family, Rollout
 from harness.ports.clock import Clock
 from harness.ports.directory import Directory
 from harness.ports.journal import ROOT, Journal
@@ -27,6 +27,7 @@ class Registered:
     folder: Path
     shards: int
     sha256: str
+    family: Family | None = None
 
 
 def register(
@@ -35,8 +36,11 @@ def register(
 ) -> Registered:  # fmt: skip
     """Creates a rollout, or finds it as it was created and last amended. by: who creates it; that person's approval will not count.
 
-    Raises UsageError when the name was created with another config (its gates would mix two questions) or number of shards.
+    Raises UsageError when the name was created with another config (its gates would mix two questions), other challengers beside it, or
+    another number of shards.
     """
+    if rollout.family is not None:
+        _register_family(rollout.family, directory)
     entry = entry_of(rollout, shards=shards or default_shards)
     found = _parse(rollout.name, directory.register(rollout.name, json.dumps(entry, sort_keys=True).encode()))
     if found.sha256 != rollout.sha256 and Follower(journal).now().config_sha256 == rollout.sha256:
@@ -59,10 +63,23 @@ def register(
     return found
 
 
+def _register_family(family: Family, directory: Directory) -> None:
+    """Writes which challengers share a mirror, once and for good. Raises UsageError when they are others."""
+    entry = json.dumps({"challengers": list(family.challengers)}).encode()
+    found = json.loads(directory.register(family.name, entry)).get("challengers")
+    if found != list(family.challengers):
+        was = f"with the challengers {', '.join(found)}" if found else "with one challenger"
+        raise UsageError(
+            f"rollout {family.name} was created {was}, and this config has {', '.join(family.challengers)}: they share one mirror, "
+            "and alpha; give the config another name"
+        )
+
+
 def entry_of(rollout: Rollout, *, shards: int) -> dict[str, Any]:
     """What the directory, and the record of its question, say of a rollout."""
     folder = str(rollout.folder.resolve())
-    return {"config": dict(rollout.document), "folder": folder, "shards": shards, "sha256": rollout.sha256}
+    family = {} if rollout.family is None else {"family": asdict(rollout.family)}
+    return {"config": dict(rollout.document), "folder": folder, "shards": shards, "sha256": rollout.sha256, **family}
 
 
 def replaced(rollout: Rollout, *, shards: int, directory: Directory) -> Registered:
@@ -73,8 +90,11 @@ def replaced(rollout: Rollout, *, shards: int, directory: Directory) -> Register
 
 
 def find(name: str | None, directory: Directory) -> Registered:
-    """A rollout by name, or the only one there is. Raises UsageError that lists what there is."""
-    entries = directory.all()
+    """A rollout by name, or the only one there is. Raises UsageError that lists what there is, and for the name of several challengers."""
+    everything = directory.all()
+    entries = {key: entry for key, entry in everything.items() if _challengers(entry) is None}
+    if name is not None and name in everything and name not in entries:
+        raise UsageError(f"rollout {name}: has several challengers, each a rollout; name one of {', '.join(family(name, directory))}")
     if name is None and len(entries) == 1:
         name = next(iter(entries))
     if name is None or name not in entries:
@@ -85,11 +105,29 @@ def find(name: str | None, directory: Directory) -> Registered:
 
 def names(directory: Directory) -> list[str]:
     """The rollouts of a store, by name."""
-    return sorted(directory.all())
+    return sorted(name for name, entry in directory.all().items() if _challengers(entry) is None)
+
+
+def family(name: str, directory: Directory) -> tuple[str, ...]:
+    """The rollouts of the challengers that one config has under this name, in its order; empty if there is no such family."""
+    found = directory.all().get(name)
+    return tuple(f"{name}.{challenger}" for challenger in (found and _challengers(found)) or ())
+
+
+def _challengers(entry: bytes) -> list[str] | None:
+    found: list[str] | None = json.loads(entry).get("challengers")
+    return found
 
 
 def _parse(name: str, entry: bytes) -> Registered:
     found = json.loads(entry)
+    if "challengers" in found:
+        raise UsageError(
+            f"rollout {name} was created with the challengers {', '.join(found['challengers'])}, which share its topics; "
+            "give this config another name"
+        )
+    beside = found.get("family")
     return Registered(
-        name=name, document=found["config"], folder=Path(found["folder"]), shards=found["shards"], sha256=found["sha256"]
-    )
+        name=name, document=found["config"], folder=Path(found["folder"]), shards=found["shards"], sha256=found["sha256"],
+        family=None if beside is None else Family(**{**beside, "challengers": tuple(beside["challengers"])}),
+    )  # fmt: skip

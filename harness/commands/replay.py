@@ -7,7 +7,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -78,7 +78,27 @@ def _open(path: Path) -> BinaryIO:
 def replay(
     parts: Parts, events: Iterable[bytes], outcomes: Iterable[bytes], *, until: int | None = None, progress: Callable[[int], None]
 ) -> Replayed:
-    """Feeds events, then outcomes, then lets time run on until every wait is over (or to `until`, microseconds); reads the verdict.
+    """Feeds everything, then reads the verdict; see `feed`."""
+    feed(parts, events, outcomes, until=until, progress=progress)
+    return judged(parts)
+
+
+def judged(parts: Parts) -> Replayed:
+    """The verdict on everything that was fed, and the pairs."""
+    parts.analyst.step()
+    return Replayed(verdict=parts.analyst.publish(), table=whole_table(parts.rollout, parts.pair_logs))
+
+
+def together(several: Sequence[Parts]) -> Parts:
+    """The parts of several challengers on one mirror, to be fed once: one router, and the lanes and joiners of all."""
+    lanes = [lane for parts in several for lane in parts.lanes]
+    return replace(several[0], lanes=lanes, joiners=[joiner for parts in several for joiner in parts.joiners])
+
+
+def feed(
+    parts: Parts, events: Iterable[bytes], outcomes: Iterable[bytes], *, until: int | None = None, progress: Callable[[int], None]
+) -> None:
+    """Feeds events, then outcomes, then lets time run on until every wait is over (or to `until`, microseconds).
 
     Time is that of the records, so that a fortnight takes seconds. `progress` is called with the number of events taken.
     """
@@ -98,8 +118,6 @@ def replay(
             last = max([last, *filter(None, map(_stated, chunk))])
     if end:
         _run_on(parts, until if until is not None else last + _longest_wait(parts.rollout), event_source)
-    parts.analyst.step()
-    return Replayed(verdict=parts.analyst.publish(), table=whole_table(parts.rollout, parts.pair_logs))
 
 
 def _chunks(items: Iterable[bytes]) -> Iterator[list[bytes]]:

@@ -63,14 +63,15 @@ class Watched:
     presence: Presence
     clock: Clock
     code_version: str
+    beside: decide.Beside = decide.nobody
 
     def verdict(self) -> dict[str, Any]:
         """The object of verdict.json at this moment."""
-        return decide.verdict(self.rollout, self.ledger, self.where, self.clock, code_version=self.code_version)
+        return decide.verdict(self.rollout, self.ledger, self.where, self.clock, code_version=self.code_version, beside=self.beside)
 
     def waits_for(self) -> list[str]:
         """What the rollout's next move waits for, in words."""
-        return decide.waits_for(self.rollout, self.ledger, self.where, self.clock)
+        return decide.waits_for(self.rollout, self.ledger, self.where, self.clock, beside=self.beside)
 
     def status(self) -> Status:
         """Its counts and what waits."""

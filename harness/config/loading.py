@@ -5,34 +5,40 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.config import meaning, online, policies
+from harness.config import challengers, meaning, online, policies
 from harness.config.gates import gates
 from harness.config.gatewords import RolloutWords
 from harness.config.metrics import Scope
-from harness.config.problems import Problems
+from harness.config.problems import Problems, Steps
 from harness.config.reading import read_file, read_yaml
 from harness.config.shape import Parts, parts_of
-from harness.core.errors import ConfigError
-from harness.core.rollout import Events, Rollout
+from harness.core.errors import ConfigError, UsageError
+from harness.core.rollout import CHALLENGER, Events, Rollout
 
 T = TypeVar("T")
 
 
-def load(path: Path) -> Rollout:
-    """The rollout that a YAML file describes. Opens no connection and no model file.
+def load(path: Path, challenger: str | None = None) -> Rollout:
+    """The rollout that a YAML file describes; of several challengers the named one. Opens no connection and no model file.
 
     Raises:
-        UsageError: there is no such file, or it cannot be read.
+        UsageError: there is no such file, or it cannot be read; it has several challengers and none is named, or no such one.
         ConfigError: it is no valid config; every problem is in it, by path.
     """
+    return chosen(load_all(path), challenger, source=str(path))
+
+
+def load_all(path: Path) -> tuple[Rollout, ...]:
+    """The rollouts that a YAML file describes, one for each challenger. Raises as `load` does."""
     path = Path(path)
     problems = Problems()
     document = read_yaml(read_file(path), str(path), problems)
-    return _rollout(document, str(path), path.resolve().parent, problems)
+    return _rollouts(document, str(path), path.resolve().parent, problems)
 
 
 def parse(document: object, *, source: str, folder: Path) -> Rollout:
@@ -42,14 +48,48 @@ def parse(document: object, *, source: str, folder: Path) -> Rollout:
 
     Raises:
         ConfigError: it is no valid config; every problem is in it, by path.
+        UsageError: it has several challengers.
     """
-    return _rollout(document, source, folder, Problems())
+    return chosen(parse_all(document, source=source, folder=folder), None, source=source)
+
+
+def parse_all(document: object, *, source: str, folder: Path) -> tuple[Rollout, ...]:
+    """The rollouts that a plain document describes, one for each challenger. Raises ConfigError."""
+    return _rollouts(document, source, folder, Problems())
+
+
+def chosen(rollouts: Sequence[Rollout], challenger: str | None, *, source: str) -> Rollout:
+    """The only rollout of a config, or that of the challenger named. Raises UsageError."""
+    named = {rollout.spoken(CHALLENGER): rollout for rollout in rollouts}
+    if challenger is None and len(rollouts) == 1:
+        return rollouts[0]
+    if challenger is None:
+        raise UsageError(f"{source}: has several challengers; name one with --challenger: {', '.join(named)}")
+    if challenger not in named:
+        raise UsageError(f"--challenger {challenger}: {source} has {', '.join(named)}")
+    return named[challenger]
 
 
 def digest(document: Mapping[str, object]) -> str:
     """SHA-256 of the canonical JSON of a config (sorted keys, compact): comments and order do not matter."""
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+
+def _rollouts(value: object, source: str, folder: Path, problems: Problems) -> tuple[Rollout, ...]:
+    several = challengers.several(value, problems)
+    if several is None:
+        return (_rollout(value, source, folder, problems),)
+    found: list[tuple[Steps, str]] = list(problems.found)
+    for name in several.names:
+        own = several.problems_of(name, problems)
+        known = len(own.found)
+        _fields(parts_of(several.document_of(name), own), own)
+        found += [(several.written(path, name), said) for path, said in own.found[known:]]
+    if found:
+        raise ConfigError(source, Problems(list(dict.fromkeys(found))).sorted([*several.document, *RolloutWords.model_fields]))
+    derived = ((name, _rollout(several.rollout_of(name), source, folder, Problems())) for name in several.names)
+    return tuple(replace(rollout, family=several.family_of(name)) for name, rollout in derived)
 
 
 def _rollout(value: object, source: str, folder: Path, problems: Problems) -> Rollout:

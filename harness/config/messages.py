@@ -58,7 +58,7 @@ def message(kind: str, value: object, context: Mapping[str, Any], path: Steps, k
 
 def _unknown(word: str, path: Steps, known: frozenset[str]) -> str:
     if path[0] == "models" and len(path) == 2:
-        return "unknown model: today there are incumbent, challenger (exactly one, of this name) and replica"
+        return "unknown model: expected incumbent, replica, or the name of a challenger"
     if path[-2:-1] == ("metric",) and word in METRICS:
         return "a metric has one kind only; make two gates of it"
     return f"unknown key{instead(word, known)}"

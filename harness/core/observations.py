@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 from harness.core.outputs import finite
 from harness.core.outputs import pointer as resolve
 from harness.core.reading import attributes_problem, field_reader, stated_time, word_of
-from harness.core.rollout import Exposures, Measure, Rollout
+from harness.core.rollout import CHALLENGER, Exposures, Measure, Rollout
 from harness.core.routing import Hasher
 
-ARMS = ("incumbent", "challenger")
+ARMS = ("incumbent", CHALLENGER)
+OTHERS = "an exposure to another challenger"
 
 
 class Observation(NamedTuple):
@@ -36,7 +37,7 @@ class ObservationReader:
         spec: Exposures | Measure | None = rollout.exposures if source == "exposures" else rollout.online[source]
         if spec is None:
             raise ValueError("this rollout reads no exposures")
-        self._hasher = hasher
+        self._hasher, self._family = hasher, rollout.family
         self._unit: Callable[[Any], object] = field_reader(spec.unit)
         self._numbers = self._of_exposure(spec) if isinstance(spec, Exposures) else self._of_measure(spec)
 
@@ -59,8 +60,14 @@ class ObservationReader:
         return Observation(key, self._hasher.unit(unit), -1 if stated is None else stated, *numbers)
 
     def _of_exposure(self, spec: Exposures) -> Callable[[Any], tuple[float, float] | str]:
+        family = self._family
+        own, others = (family.challenger, family.siblings) if family is not None else (CHALLENGER, ())
+
         def numbers(data: Any) -> tuple[float, float] | str:
             arm = resolve(data, spec.arm)
+            if arm in others:
+                return OTHERS
+            arm = CHALLENGER if arm == own else arm
             if arm not in ARMS:
                 return f"{spec.arm}: expected incumbent or challenger"
             percent = math.nan if spec.percent is None else finite(resolve(data, spec.percent))

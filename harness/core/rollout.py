@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from analysis.types import Gate
 
 AMENDABLE = ("models", "policies", "harms", "gates", "alpha", "detect", "stages", "keep", "expires")
 """What a new attempt may change: the question, never what is read and stored."""
-LANES = ("incumbent", "challenger", "replica")
+CHALLENGER = "challenger"
+LANES = ("incumbent", CHALLENGER, "replica")
 MISSING_REASONS = ("timeout", "error", "bad_output", "shed", "no_answer")
 TRUE_FALSE = ("false", "true")
 SERVERS = ("http://", "https://", "oip+http://", "oip+https://")
@@ -240,11 +241,33 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """Several challengers under one incumbent: a rollout each, on one mirror.
+
+    name: as the config writes it; topics and hashes that they share carry it. challengers: all of them, in the config's order.
+    challenger: the one of this rollout, as its lane is called on the bus.
+    """
+
+    name: str
+    challengers: tuple[str, ...]
+    challenger: str
+
+    def rollout_of(self, challenger: str) -> str:
+        """The name of one challenger's rollout."""
+        return f"{self.name}.{challenger}"
+
+    @property
+    def siblings(self) -> tuple[str, ...]:
+        """The other challengers."""
+        return tuple(name for name in self.challengers if name != self.challenger)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
     """One challenger's way from shadow to live.
 
     sha256: of the config's canonical JSON, 64 hex digits. folder: where relative paths of `recorded:` models start.
-    document: the config as plain values, for records and reports.
+    document: the config as plain values, for records and reports. family: None where the config has one challenger of that name.
     """
 
     name: str
@@ -268,15 +291,30 @@ class Rollout:
     expires_s: float = 30 * 86_400.0
     exposures: Exposures | None = None
     online: Mapping[str, Measure] = field(default_factory=dict)
+    family: Family | None = None
 
     @property
     def version(self) -> str:
         """What frames carry of the config: 16 hex digits of a hash over all that shapes what is read and stored, which no amendment may
-        change. Gates, lines, stages and the models' addresses are no part of it."""
+        change. Gates, lines, stages and the models' addresses are no part of it; the challengers of a family have one, as they have one
+        mirror."""
         shape = {key: value for key, value in self.document.items() if key not in AMENDABLE}
         recorded = {name: dict(policy.recorded) for name, policy in self.policies.items() if policy.recorded}
         shape["models"] = {lane: model.percent for lane, model in self.models.items()}
+        if self.family is not None:
+            shape |= {"rollout": self.family.name, "challengers": list(self.family.challengers)}
+            outputs: Any = self.document["outputs"]
+            shape["outputs"] = {name: {k: v for k, v in words.items() if k != CHALLENGER} for name, words in outputs.items()}
         return sha256(json.dumps([shape, recorded], sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def mirror(self) -> str:
+        """Whose mirror it reads: the name in shared topics, positions, leases and hashes."""
+        return self.name if self.family is None else self.family.name
+
+    def spoken(self, lane: str) -> str:
+        """How a lane is called on the bus, beside those of other challengers."""
+        return self.family.challenger if self.family is not None and lane == CHALLENGER else lane
 
     @property
     def lanes(self) -> tuple[str, ...]:

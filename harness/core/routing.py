@@ -22,11 +22,16 @@ class Hasher:
     """
 
     def __init__(self, rollout: str, secret: bytes = b"") -> None:
+        self._secret = secret
         self._sources: dict[str, bytes] = {}
         self._key = blake2b(secret + rollout.encode(), digest_size=32, person=b"shadow-rollout").digest()
         self._begun: dict[tuple[bytes, int], blake2b] = {}
         self._of_event = blake2b(digest_size=ID_BYTES, key=self._key, person=b"event")
         self._of_unit = blake2b(digest_size=8, key=self._key, person=b"unit")
+
+    def of(self, rollout: str) -> Hasher:
+        """The hashes of another rollout with the same secret."""
+        return Hasher(rollout, self._secret)
 
     def digest(self, purpose: bytes, text: str, size: int) -> bytes:
         """`size` bytes for `text`, other ones for another purpose."""

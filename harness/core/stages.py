@@ -38,15 +38,15 @@ class Standing(StrEnum):
     EXPIRED = "expired"
 
 
+SAID = ("approved", "waived", "forgot", "sealed", "yielded")  # records that move nothing by themselves
 MOVES: Mapping[Standing, Mapping[str, Standing]] = {
     Standing.RUNNING: {
-        "approved": Standing.RUNNING, "waived": Standing.RUNNING, "forgot": Standing.RUNNING, "sealed": Standing.RUNNING,
-        "entered": Standing.RUNNING, "paused": Standing.PAUSED, "promoted": Standing.PROMOTED, "rolled_back": Standing.ROLLED_BACK,
-        "expired": Standing.EXPIRED, "amended": Standing.RUNNING,
+        **dict.fromkeys(SAID, Standing.RUNNING), "entered": Standing.RUNNING, "amended": Standing.RUNNING, "paused": Standing.PAUSED,
+        "promoted": Standing.PROMOTED, "rolled_back": Standing.ROLLED_BACK, "expired": Standing.EXPIRED,
     },
     Standing.PAUSED: {
-        "approved": Standing.PAUSED, "waived": Standing.PAUSED, "forgot": Standing.PAUSED, "sealed": Standing.PAUSED,
-        "resumed": Standing.RUNNING, "rolled_back": Standing.ROLLED_BACK, "expired": Standing.EXPIRED, "amended": Standing.RUNNING,
+        **dict.fromkeys(SAID, Standing.PAUSED), "resumed": Standing.RUNNING, "amended": Standing.RUNNING,
+        "rolled_back": Standing.ROLLED_BACK, "expired": Standing.EXPIRED,
     },
     Standing.PROMOTED: {"forgot": Standing.PROMOTED, "sealed": Standing.PROMOTED},
     Standing.ROLLED_BACK: {"forgot": Standing.ROLLED_BACK, "sealed": Standing.ROLLED_BACK, "amended": Standing.RUNNING},
@@ -138,7 +138,6 @@ class State:
 
 
 WAIVER_PEOPLE = 2
-SAID = ("approved", "waived", "forgot", "sealed")  # records that move nothing by themselves
 
 
 def fold(state: State, record: Record, *, head: str) -> State:
@@ -224,6 +223,11 @@ def percent(rollout: Rollout, state: State) -> float:
             stage = rollout.stages[state.stage]
             return {"shadow": 0.0, "canary": stage.percent, "promote": 100.0}[stage.kind]
     return 0.0
+
+
+def serves(state: State) -> bool:
+    """Whether the challenger serves anybody, by the records alone: from its first canary until it goes back, and for good once promoted."""
+    return state.standing is Standing.PROMOTED or (not state.final and bool(state.spans) and state.spans[-1].percent > 0.0)
 
 
 def standpoint(rollout: Rollout, state: State, *, look: int | None = None, began: int | None = None, pairs: int = 0) -> Standpoint:

@@ -94,6 +94,7 @@ def _title(record: Record, rollout: Rollout | None) -> str:
         "rolled_back": "The rollout was stopped: the incumbent decides",
         "expired": "The rollout expired without an answer",
         "sealed": "What a person had seen was sealed",
+        "yielded": "The seat among several challengers was given back: the stage for which it was taken was not entered",
         "forgot": f"A unit was forgotten: {record.get('rows', 0)} rows were taken out of the store",
     }
     return words.get(kind, humanised(kind))

@@ -22,5 +22,8 @@ class Codec(Protocol):
     def decode_answers(self, value: bytes) -> AnswerFrame:
         """Raises RecordError when it is no answer frame."""
 
+    def lane_of(self, value: bytes) -> str:
+        """The lane of an answer frame, without its answers. Raises RecordError when it is none."""
+
     def json(self, value: bytes) -> Any:
         """Strict JSON in UTF-8 to plain values. Raises RecordError, whose message never holds what was read."""

@@ -18,13 +18,14 @@ from harness.core.errors import HeadMoved, RecordError
 from harness.core.reading import microseconds, timestamp
 from harness.core.records import CONTROLLER, body, evidence_of
 from harness.core.rollout import Rollout
-from harness.core.stages import MOVES, State, Wait, Word, named, next_move, percent, to_seal
+from harness.core.stages import MOVES, State, Wait, Word, named, next_move, percent, serves, to_seal
 from harness.core.verdicts import staleness
 from harness.ports.clock import Clock
 from harness.ports.journal import Journal
 from harness.ports.ledger import Ledger
 from harness.roles.frontier import Frontier
 from harness.roles.outbox import Outbox
+from harness.roles.seating import Seating
 from harness.roles.standing import Follower
 
 LOOK_EVERY = 200_000  # microseconds between two steps of a worker that found nothing to do
@@ -40,12 +41,14 @@ class Controller:
     """One rollout's controller. outbox, frontier: opened when they are first needed, so that a bus that is away stops no rollback.
 
     frontier: which events a new stage must not count; without, those after the look count. evidence: what a record says of what it rests
-    on; `core.records.evidence_of` without. words: what people saw; without, nothing is sealed for their words.
+    on; `core.records.evidence_of` without. words: what people saw; without, nothing is sealed for their words. seating: where it is one of
+    several challengers, of which one at a time serves.
     """
 
     def __init__(
         self, rollout: Rollout, *, journal: Journal, ledger: Ledger, clock: Clock, outbox: Callable[[], Outbox], code_version: str,
         evidence: Evidence | None = None, frontier: Callable[[], Frontier] | None = None, words: Words | None = None,
+        seating: Seating | None = None,
     ) -> None:  # fmt: skip
         self.rollout, self._journal, self._ledger, self._clock = rollout, journal, ledger, clock
         self._open_outbox, self._code_version = outbox, code_version
@@ -55,17 +58,21 @@ class Controller:
         self._outbox: Outbox | None = None
         self._open_frontier = frontier
         self._frontier: Frontier | None = None
+        self._seating = seating
         self._log = structlog.get_logger().bind(role="controller", rollout=rollout.name)
         self._damage = self._unsettled = ""
+        self._waits: tuple[str, ...] = ()
 
     def step(self, wait_s: float = 0.0) -> int:
         """Returns how many records it made or told. `wait_s` is not used: the caller paces a controller.
 
-        1 read the state   2 read the verdict published, and how old it is   3 find the next move   4 append one record behind the head
-        that the state was read from (somebody was faster: nothing was done, and the next step reads again); where there is no move, seal
-        what a person's word rests on, in a record of its own   5 tell what was appended. A crash before 4 has done nothing, one after it is
-        told the next time.
+        1 read the state (of several challengers: the seat before it)   2 read the verdict published, and how old it is   3 find the next
+        move; one that begins to serve takes the seat   4 append one record behind the head that the state was read from (somebody was
+        faster: nothing was done, and the next step reads again); where there is no move, seal what a person's word rests on, in a record of
+        its own   5 tell what was appended. A crash before 4 has done nothing, one after it is told the next time.
         """
+        if self._seating is not None:
+            self._seating.look()
         try:
             state = self._follower.now()
         except RecordError as error:
@@ -85,7 +92,7 @@ class Controller:
         move = next_move(self.rollout, state, verdict, stale=old)
         if isinstance(move, Wait):
             self._frontier = None
-            return 0
+            return self._tidy(state)
         since = self._since(move.kind, verdict)
         if since is None:
             return 0
@@ -99,6 +106,8 @@ class Controller:
             move.kind, rollout=self.rollout.name, at=self._clock.now(), by=CONTROLLER, reason="; ".join(move.reasons), stage=stage,
             since=since, percent=percent(self.rollout, after), **rests,
         )  # fmt: skip
+        if not self._may(state, after):
+            return 0
         try:
             self._journal.append(record, after=state.head)
         except HeadMoved:
@@ -120,6 +129,28 @@ class Controller:
         with suppress(HeadMoved):  # by a person or another controller: the next step finds what is right then
             self._journal.append(record, after=state.head)
             self._log.info("rollout.sealed", of=word.hash, kind=word.kind)
+        return 1
+
+    def _may(self, state: State, after: State) -> bool:
+        """Whether a move may be appended: one that begins to serve needs the seat of the family, taken for this very head."""
+        if self._seating is None or serves(state) or not percent(self.rollout, after):
+            return True
+        waits = self._seating.take(state)
+        if waits and waits != self._waits:
+            self._log.info("move.waits", reason=waits[0])
+        self._waits = waits
+        return not waits
+
+    def _tidy(self, state: State) -> int:
+        """Gives back a seat that is not needed; returns how many records that took."""
+        if self._seating is None or not self._seating.tidy(state):
+            return 0
+        record = body(
+            "yielded", rollout=self.rollout.name, at=self._clock.now(), by=CONTROLLER,
+            reason="the canary for which the seat was taken was not entered; another challenger may have it",
+        )  # fmt: skip
+        with suppress(HeadMoved):
+            self._journal.append(record, after=state.head)
         return 1
 
     def _since(self, kind: str, verdict: Mapping[str, Any]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import structlog
@@ -11,7 +12,7 @@ from harness.core.bulk import BulkFold
 from harness.core.errors import HeadMoved, Overrun, RecordError, StoreFull, Unavailable
 from harness.core.events import Answer, AnswerFrame, Frame
 from harness.core.pairing import NEVER, NO_ANSWER
-from harness.core.rollout import Rollout
+from harness.core.rollout import CHALLENGER, Family, Rollout
 from harness.core.table import RowLayout
 from harness.ports.bus import BEFORE_ALL, Bus, Record
 from harness.ports.clock import Clock
@@ -47,9 +48,10 @@ class Joiner:
     ) -> None:  # fmt: skip
         self.rollout, self.topology, self.shard = rollout, topology, shard
         self._bus, self._pair_log, self._codec, self._clock = bus, pair_log, codec, clock
-        self._layout, self._version = RowLayout(rollout), rollout.version
+        self._layout, self._version, self._spoken = RowLayout(rollout), rollout.version, rollout.spoken(CHALLENGER)
         self._mirror, self._predictions = topology.mirror(shard), topology.predictions(shard)
         self._window = int(rollout.window_s * 1e6)
+        self._others = frozenset(rollout.family.siblings) if rollout.family is not None else frozenset()
         self._matures = int(rollout.outcomes.matures_s * 1e6) if rollout.outcomes else 0
         self._mirror_reader = bus.reader({self._mirror: BEFORE_ALL})
         self._answer_reader = bus.reader({self._predictions: BEFORE_ALL})
@@ -98,16 +100,17 @@ class Joiner:
         """
         frames: Mirrored = []
         records = self._answer_reader.read(limit=READ_FRAMES * 2, wait_s=0.0)
-        if not records:
+        if all(map(self._of_others, records)):  # they must not lead: our own lane may be silent
             self._read_ahead(0.0)
             if self._patience_s and (self._ahead or self._held):
-                records = self._answer_reader.read(limit=READ_FRAMES * 2, wait_s=self._patience_s)
-        waits = bool(records) and self._patience_s > 0
-        if not records:
+                records = [*records, *self._answer_reader.read(limit=READ_FRAMES * 2, wait_s=self._patience_s)]
+        leads = not all(map(self._of_others, records))
+        if not leads:
             frames = self._taken(None)
-            records = self._answer_reader.read(limit=READ_FRAMES * 2, wait_s=0.0 if frames or self._held else wait_s)
-        answers = self._held + [(record.position, _decoded(self._codec.decode_answers, record)) for record in records]
-        n_answers, answers = len(answers), self._without_held(answers, waits)
+            if not records:
+                records = self._answer_reader.read(limit=READ_FRAMES * 2, wait_s=0.0 if frames or self._held else wait_s)
+        answers = self._held + [(record.position, self._answer(record)) for record in records]
+        n_answers, answers = len(answers), self._without_held(answers, leads and self._patience_s > 0)
         named = max((answered.mirror for _, answered in answers if answered is not None), default=-1)
         while named > (reached := self._reached(frames)):
             if not self._read_ahead(MIRROR_WAIT_S):
@@ -140,6 +143,19 @@ class Joiner:
         """How many lanes answer a frame like this one; a replica that is asked about few events may have none of it."""
         replica, n_lanes = self.rollout.models.get("replica"), len(self.rollout.lanes)
         return n_lanes - (replica is not None and len(answered.answers) * replica.percent < FEW_ASKED * 100)
+
+    def _of_others(self, record: Record) -> bool:
+        """Whether it holds answers of another challenger, which are no concern of this rollout."""
+        return bool(self._others) and _decoded(self._codec.lane_of, record) in self._others
+
+    def _answer(self, record: Record) -> AnswerFrame | None:
+        """An answer frame with the lane as the rules know it; one of another challenger without its answers; None for none of ours."""
+        if self._of_others(record):
+            return AnswerFrame(lane=CHALLENGER, mirror=BEFORE_ALL, answers=())
+        frame = _decoded(self._codec.decode_answers, record)
+        if frame is None or self.rollout.family is None or frame.lane not in (self._spoken, CHALLENGER):
+            return frame
+        return replace(frame, lane=CHALLENGER) if frame.lane == self._spoken else None
 
     def _reached(self, frames: Mirrored) -> int:
         """The newest position of the mirror that was read."""
@@ -216,7 +232,7 @@ class Joiner:
     def _name_the_silent(self) -> None:
         """Writes `no_answer` into the log for lanes that are silent past the pairing window: log order decides, no clock does."""
         frames = [
-            AnswerFrame(lane=lane, mirror=mirror, answers=tuple(Answer(key=key, status=NO_ANSWER) for key in keys))
+            AnswerFrame(lane=self.rollout.spoken(lane), mirror=mirror, answers=tuple(Answer(key=key, status=NO_ANSWER) for key in keys))
             for mirror, lane, keys in self._fold.overdue(self._window)
         ]
         if frames:
@@ -239,9 +255,19 @@ class Joiner:
             return
         self._trimmed = now
         (mirror, predictions), self._done = self._done, (self._fold.head.mirror, self._fold.head.predictions)
-        lanes = [self._bus.committed(lane_group(self.rollout.name, lane), [self._mirror])[self._mirror] for lane in self.rollout.lanes]
-        self._bus.trim(self._mirror, min(mirror, *lanes))
+        lanes = [self._bus.committed(lane_group(self.rollout, lane), [self._mirror])[self._mirror] for lane in self.rollout.lanes]
+        mirror = min(mirror, *lanes)
+        if self.rollout.family is not None:
+            mirror, predictions = self._with_others(self.rollout.family, mirror, predictions)
+        self._bus.trim(self._mirror, mirror)
         self._bus.trim(self._predictions, predictions)
+
+    def _with_others(self, family: Family, mirror: int, predictions: int) -> tuple[int, int]:
+        """What no challenger of the family needs any more: each joiner notes what it and its lane have behind them, and trims for all."""
+        both = [self._mirror, self._predictions]
+        self._bus.commit(joiner_group(family, family.challenger), {self._mirror: mirror, self._predictions: predictions})
+        noted = [self._bus.committed(joiner_group(family, name), both) for name in family.challengers]
+        return min(note[self._mirror] for note in noted), min(note[self._predictions] for note in noted)
 
     @property
     def n_open(self) -> int:
@@ -252,6 +278,11 @@ class Joiner:
         """Lets go of the connections."""
         self._mirror_reader.close()
         self._answer_reader.close()
+
+
+def joiner_group(family: Family, challenger: str) -> str:
+    """The name under which the joiner of one of several challengers notes what it has behind it."""
+    return f"{family.name}:joiner:{challenger}"
 
 
 def _decoded(decode: Callable[[bytes], T], record: Record) -> T | None:

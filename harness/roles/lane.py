@@ -54,12 +54,13 @@ class Lane:
         self, lane: str, rollout: Rollout, topology: Topology, *, bus: Bus, codec: Codec, clock: Clock, model: ModelPort
     ) -> None:
         self.lane, self.rollout, self.topology = lane, rollout, topology
+        self._spoken = rollout.spoken(lane)
         self._spec = rollout.models[lane]
         self._bus, self._codec, self._clock, self._model = bus, codec, clock, model
         self._said: set[str] = set()
         self._kinds = RowLayout(rollout).kinds
         self._outputs, self._all_outputs = outputs_reader(rollout.outputs, lane), all_outputs_reader(rollout.outputs, lane)
-        self._group = lane_group(rollout.name, lane)
+        self._group = lane_group(rollout, lane)
         self._shard_of: dict[Partition, int] = {}
         self._reader = bus.reader({})
         self._window = int(rollout.window_s * 1e6)
@@ -124,7 +125,7 @@ class Lane:
             if not answers:
                 each_key = [keys[at : at + KEY_BYTES] for at in range(0, len(keys), KEY_BYTES)]
                 answers = tuple(map(Answer, each_key, statuses, outputs, latencies))
-            frame = AnswerFrame(lane=self.lane, mirror=record.position, answers=answers, version=version)
+            frame = AnswerFrame(lane=self._spoken, mirror=record.position, answers=answers, version=version)
             frames.setdefault(self._shard_of[record.partition], []).append(frame)
         return frames
 
@@ -192,6 +193,6 @@ class Lane:
         self._model.close()
 
 
-def lane_group(rollout: str, lane: str) -> str:
+def lane_group(rollout: Rollout, lane: str) -> str:
     """The name under which a lane commits its positions."""
-    return f"{rollout}:{lane}"
+    return f"{rollout.mirror}:{rollout.spoken(lane)}"

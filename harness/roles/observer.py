@@ -8,7 +8,7 @@ from dataclasses import replace
 import structlog
 
 from harness.core.errors import Overrun, RecordError
-from harness.core.observations import Observation, ObservationReader
+from harness.core.observations import OTHERS, Observation, ObservationReader
 from harness.core.reading import watermark
 from harness.core.rollout import Rollout
 from harness.core.routing import Hasher
@@ -36,7 +36,7 @@ class Observer:
     ) -> None:  # fmt: skip
         self.topology = topology
         self._bus, self._log, self._intake, self._codec, self._clock = bus, log, intake, codec, clock
-        hasher = Hasher(rollout.name, secret)
+        hasher = Hasher(rollout.mirror, secret)
         names = {source.rpartition("/")[0] for source in topology.observed}
         self._read = {name: ObservationReader(rollout, hasher, name) for name in names}
         self._source_of = {partition: source for source, partition in topology.observed.items()}
@@ -100,6 +100,8 @@ class Observer:
                     continue
                 found = read.read(document)
             n += 1
+            if found == OTHERS:  # an exposure of a sibling's canary is well said, and none of ours
+                continue
             if isinstance(found, str):
                 invalid += 1
                 self._warn(source, found)

@@ -59,7 +59,7 @@ class Router:
     ) -> None:  # fmt: skip
         self.rollout, self.topology = rollout, topology
         self._bus, self._intake, self._codec, self._clock = bus, intake, codec, clock
-        hasher = Hasher(rollout.name, secret)
+        hasher = Hasher(rollout.mirror, secret)
         self._read, self._hasher, self._trust_stated = Reader(rollout, hasher), hasher, trust_stated
         self._version, self._percent = rollout.version, rollout.sample_percent
         self._source_of = {partition: source for source, partition in topology.sources.items()}

@@ -13,21 +13,23 @@ from harness.ports.bus import Bus, Partition
 class Topology:
     """The partitions of one rollout. sources: "events/0" or "outcomes/0" -> its partition; shards: fixed when the rollout is created.
 
-    observed: "exposures/0", or the name of a measure as in "appeals/0" -> its partition; empty without exposures.
+    observed: "exposures/0", or the name of a measure as in "appeals/0" -> its partition; empty without exposures. reads: the rollout
+    whose mirror and predictions it reads, if that is another name than its own.
     """
 
     rollout: str
     shards: int
     sources: Mapping[str, Partition]
     observed: Mapping[str, Partition] = field(default_factory=dict)
+    reads: str | None = None
 
     def mirror(self, shard: int) -> Partition:
         """Where the router writes, and lanes and joiner read."""
-        return Partition(f"{self.rollout}.mirror", shard)
+        return Partition(f"{self.reads or self.rollout}.mirror", shard)
 
     def predictions(self, shard: int) -> Partition:
         """Where lanes write, and the joiner reads."""
-        return Partition(f"{self.rollout}.predictions", shard)
+        return Partition(f"{self.reads or self.rollout}.predictions", shard)
 
     @property
     def records(self) -> Partition:
@@ -47,10 +49,10 @@ def create(rollout: Rollout, shards: int, bus: Bus) -> Topology:
     if rollout.outcomes is not None:
         topic = rollout.outcomes.topic
         sources |= {f"outcomes/{n}": Partition(topic, n) for n in range(bus.ensure(topic, keep_s=keep_s))}
-    bus.ensure(f"{rollout.name}.mirror", shards, keep_s=keep_s)
-    bus.ensure(f"{rollout.name}.predictions", shards, keep_s=keep_s)
+    bus.ensure(f"{rollout.mirror}.mirror", shards, keep_s=keep_s)
+    bus.ensure(f"{rollout.mirror}.predictions", shards, keep_s=keep_s)
     bus.ensure(f"{rollout.name}.records")
     topics = {"exposures": rollout.exposures.topic} if rollout.exposures else {}
     topics |= {name: measure.topic for name, measure in rollout.online.items()}
     observed = {f"{name}/{n}": Partition(topic, n) for name, topic in topics.items() for n in range(bus.ensure(topic))}
-    return Topology(rollout=rollout.name, shards=shards, sources=sources, observed=observed)
+    return Topology(rollout=rollout.name, shards=shards, sources=sources, observed=observed, reads=rollout.mirror)

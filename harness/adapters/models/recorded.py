@@ -61,17 +61,18 @@ def _content(path: Path) -> bytes:
     return content.removeprefix(b"\xef\xbb\xbf")
 
 
-def check_recorded(rollout: Rollout) -> None:
-    """Raises UsageError naming every `recorded:` file of a rollout that is not there: found before anything is started."""
+def check_recorded(*rollouts: Rollout) -> None:
+    """Raises UsageError naming every `recorded:` file of these rollouts that is not there: found before anything is started."""
     absent = [
-        f"models.{lane}.uri: {path}: recorded predictions not found; relative paths start at {rollout.folder.resolve()}"
+        f"models.{rollout.spoken(lane)}.uri: {path}: recorded predictions not found; relative paths start at {rollout.folder.resolve()}"
+        for rollout in rollouts
         for lane, model in rollout.models.items()
         if model.uri.startswith("recorded:") and not model.uri.startswith("recorded:event:")
         for path in (rollout.folder / model.uri.removeprefix("recorded:"),)
         if not path.is_file()
     ]
     if absent:
-        raise UsageError("\n".join(absent))
+        raise UsageError("\n".join(dict.fromkeys(absent)))
 
 
 class RecordedFile:

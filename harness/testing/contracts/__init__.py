@@ -6,6 +6,7 @@ from harness.testing.contracts.bus import BusContract, TrimmingBusContract
 from harness.testing.contracts.pairlog import PairLogContract
 from harness.testing.contracts.presence import PresenceContract
 from harness.testing.contracts.records import DirectoryContract, IntakeContract, JournalContract, LedgerContract, ObservationLogContract
+from harness.testing.contracts.seats import SeatsContract
 from harness.testing.contracts.tokens import TokensContract
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "ObservationLogContract",
     "PairLogContract",
     "PresenceContract",
+    "SeatsContract",
     "TokensContract",
     "TrimmingBusContract",
 ]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from analysis.evidence import Evidence
 from analysis.plan import Plan
-from harness.config import load, parse
+from harness.config import load_all, parse
 from harness.core.errors import ConfigError
 from harness.core.rollout import Rollout
 from harness.core.table import RowLayout, TableBuilder
@@ -56,10 +56,10 @@ def broken_gates(rollout: Rollout) -> dict[str, str]:
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_gate_of_the_published_configs_can_be_read(path: Path) -> None:
     """Down to the pair table."""
-    rollout = load(path)
-    assert broken_gates(rollout) == {}
-    assert RowLayout(rollout).width > 0
-    assert len(TableBuilder(rollout).build([])) == 0
+    for rollout in load_all(path):
+        assert broken_gates(rollout) == {}
+        assert RowLayout(rollout).width > 0
+        assert len(TableBuilder(rollout).build([])) == 0
 
 
 @settings(max_examples=300, deadline=None)
