@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.asymptotic import Asymptotic
 from analysis.fails import Fails, RowKey, testable
 from analysis.gates import RowEvidence, Test, fail_paths, follow_segments, judge, prepare
 from analysis.metrics.contributions import Domain, agreement_is_known, contributions_of, labelled_rows, rows_of
@@ -59,7 +60,7 @@ class Evidence:
     _tallies: dict[tuple[str, Item], Tally] = field(init=False, default_factory=dict)
     _detectors: dict[tuple[str, Item], Detectors] = field(init=False, default_factory=dict)
     _windows: dict[tuple[str, Item], Windows] = field(init=False, default_factory=dict)
-    _staged: dict[tuple[str, Item], Staged] = field(init=False, default_factory=dict)
+    _staged: dict[tuple[str, Item], Staged | Asymptotic] = field(init=False, default_factory=dict)
     _sampling: Sampling = field(init=False)
 
     def __post_init__(self) -> None:
@@ -80,7 +81,9 @@ class Evidence:
                     self._windows[gate.name, item] = Windows(test.support, gate.unit_window_us or 0, gate.unit == "ever")
                 if gate.method == "group_sequential":
                     self._staged[gate.name, item] = Staged(test, self.plan.alpha_of(gate), self.plan.fail_level)
-                if gate.counted and item in testable(gate):
+                if gate.method == "asymptotic":
+                    self._staged[gate.name, item] = Asymptotic(test, self.plan.alpha_of(gate), self.plan.fail_level)
+                if gate.counted and item in testable(gate) and test.design.fail:
                     self._recent.setdefault((test.domain, item), Recent())
                     self._detectors[gate.name, item] = Detectors(test.design.fail, test.support.kind != "numeric")
                 self._tallies[gate.name, item] = Tally(test.support, 0 if test.edges is None else len(test.edges) + 3)
@@ -320,7 +323,7 @@ class Evidence:
             arrays |= {f"counts.{k}": tally.counts, f"events.{k}": tally.events, f"cells.{k}": tally.cells}
         return pack(head, arrays)
 
-    def _parts(self) -> tuple[Detectors | Windows | Staged, ...]:
+    def _parts(self) -> tuple[Detectors | Windows | Staged | Asymptotic, ...]:
         return *self._detectors.values(), *self._windows.values(), *self._staged.values()
 
     def _all_tallies(self) -> tuple[Tally, ...]:

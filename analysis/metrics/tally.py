@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.metrics.support import Floats, Ints, Support, exact_counts, exact_sums
+from analysis.metrics.support import Floats, Ints, Support, exact_counts
 from analysis.types import InputError
 
 Slots = NDArray[Any]
@@ -82,14 +82,14 @@ class Tally:
         events = slice(None) if batch.closing is None else ~batch.closing
         self.events += len(batch.slots[events]) if n == 1 else np.bincount(batch.slots[events], minlength=n)
         fixed = self.support.fixed(batch.values if batch.weights is None else batch.values * batch.weights)
-        event_sums = exact_sums(batch.slots[events], fixed[events], n)
+        event_sums = self.support.sums(batch.slots[events], fixed[events], n)
         same = every and batch.closing is None
         self.event_sums = _added(self.event_sums, event_sums)
-        self.unit_sums = _added(self.unit_sums, event_sums if same else exact_sums(slots, fixed if every else fixed[units], n))
+        self.unit_sums = _added(self.unit_sums, event_sums if same else self.support.sums(slots, fixed if every else fixed[units], n))
         if batch.weights is not None:
             weights = self.support.fixed(batch.weights)
-            self.event_weights = _added(self.event_weights, exact_sums(batch.slots, weights, n))
-            self.unit_weights = _added(self.unit_weights, exact_sums(slots, weights if every else weights[units], n))
+            self.event_weights = _added(self.event_weights, self.support.sums(batch.slots, weights, n))
+            self.unit_weights = _added(self.unit_weights, self.support.sums(slots, weights if every else weights[units], n))
         if batch.cells is not None:
             np.add.at(self.cells[:, 0], (batch.slots, batch.cells), 1)
             np.add.at(self.cells[:, 1], (batch.slots[units], batch.cells[units]), 1)
