@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.asymptotic import Asymptotic
 from analysis.fails import Fails, RowKey, testable
 from analysis.gates import RowEvidence, Test, fail_paths, follow_segments, judge, prepare, watched
 from analysis.metrics.contributions import Domain, agreement_is_known, contributions_of, labelled_rows, rows_of
@@ -61,7 +62,7 @@ class Evidence:
     _tallies: dict[tuple[str, Item], Tally] = field(init=False, default_factory=dict)
     _detectors: dict[tuple[str, Item], Detectors] = field(init=False, default_factory=dict)
     _windows: dict[tuple[str, Item], Windows] = field(init=False, default_factory=dict)
-    _staged: dict[tuple[str, Item], Staged] = field(init=False, default_factory=dict)
+    _staged: dict[tuple[str, Item], Staged | Asymptotic] = field(init=False, default_factory=dict)
     _requests: dict[tuple[str, Item], Requests] = field(init=False, default_factory=dict)
     _sampling: Sampling = field(init=False)
 
@@ -83,7 +84,9 @@ class Evidence:
                     self._windows[gate.name, item] = Windows(test.support, gate.unit_window_us or 0, gate.unit == "ever")
                 if gate.method == "group_sequential":
                     self._staged[gate.name, item] = Staged(test, self.plan.alpha_of(gate), self.plan.fail_level)
-                if gate.counted and item in testable(gate):
+                if gate.method == "asymptotic":
+                    self._staged[gate.name, item] = Asymptotic(test, self.plan.alpha_of(gate), self.plan.fail_level)
+                if gate.counted and item in testable(gate) and test.design.fail:
                     self._recent.setdefault((test.domain, item), Recent())
                     few = test.support.kind != "numeric" and test.support.least is None
                     self._detectors[gate.name, item] = Detectors(test.design.fail, few, asked(gate))
@@ -331,7 +334,7 @@ class Evidence:
             arrays |= {f"counts.{k}": tally.counts, f"events.{k}": tally.events, f"cells.{k}": tally.cells}
         return pack(head, arrays)
 
-    def _parts(self) -> tuple[Detectors | Windows | Staged | Requests, ...]:
+    def _parts(self) -> tuple[Detectors | Windows | Staged | Asymptotic | Requests, ...]:
         return *self._detectors.values(), *self._windows.values(), *self._staged.values(), *self._requests.values()
 
     def _all_tallies(self) -> tuple[Tally, ...]:

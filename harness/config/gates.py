@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from analysis.types import CLASS_KINDS, Gate, Metric, Word
-from harness.config import durations, plans
+from harness.config import asymptotic, durations, plans
 from harness.config import gatewords as words
 from harness.config.metrics import Scope, metric_of
 from harness.config.problems import Problems, Steps, listed, shown
@@ -53,7 +53,7 @@ def gates(shaped: dict[int, words.GateWords], scope: Scope, problems: Problems) 
 
 
 def _gate(gate: words.GateWords, path: Steps, scope: Scope, problems: Problems) -> Gate | None:
-    metric = metric_of(gate.metric, (*path, "metric"), scope, problems)
+    metric = metric_of(gate.metric, (*path, "metric"), replace(scope, unbounded=asymptotic.takes_any_number(gate)), problems)
     if metric is not None and metric.labelled:
         metric = replace(metric, least=scope.least, requested=scope.requested)
     if metric is not None and metric.kind == "action" and metric.lane != "challenger" and not gate.limits.keys() <= set(_OF_RATE):
@@ -98,6 +98,8 @@ def _gate(gate: words.GateWords, path: Steps, scope: Scope, problems: Problems) 
         unit=gate.unit,
         method=gate.method,
         plan=plans.plan_of(gate),
+        decide_at=gate.decide_at,
+        burn_in=gate.burn_in,
         unit_window_us=None if gate.unit_window is None else int(gate.unit_window * 1e6),
     )
 
@@ -147,7 +149,7 @@ def _limit(word: str, value: Any, gate: words.GateWords, metric: Metric | None, 
     if bound is not None and number >= bound:
         problems.add(where, f"got {value:g}, must be < {bound:g} {meaning}")
         return None
-    finest = _FINEST * (bound or 1.0)
+    finest = _FINEST * (bound or 0.0)
     if 0 < abs(number) < finest or (bound is not None and bound - number < finest):
         problems.add(where, f"got {value:g}, which no number of events tells from {0 if abs(number) < finest else bound:g} {meaning}")
         return None
@@ -246,12 +248,13 @@ def _unit(word: str, gate: words.GateWords, metric: Metric | None, path: Steps, 
 
 def _method(word: str, gate: words.GateWords, metric: Metric | None, path: Steps, problems: Problems) -> None:
     """Whether the method takes what the gate counts."""
+    asymptotic.check(gate, metric, path, problems)
     if gate.method == "group_sequential":
         plans.check(word, gate, metric, path, problems)
         return
     if gate.plan is not None:
         problems.add((*path, "plan"), f"is for method: group_sequential, got {gate.method}")
-    if gate.method == "mixture":
+    if gate.method in ("mixture", "asymptotic"):
         return
     others = (words.LatencyMetric, words.DifferenceMetric, words.CostMetric, words.ExcessDisagreementMetric, *_OF_ARMS)
     share = not isinstance(gate.metric, (*others, words.PythonMetric))
@@ -265,13 +268,16 @@ def _method(word: str, gate: words.GateWords, metric: Metric | None, path: Steps
 def _each(gate: words.GateWords, metric: Metric | None, path: Steps, scope: Scope, problems: Problems) -> tuple[tuple[str, ...], ...]:
     """What the gate is split by, names checked."""
     where, found = (*path, "each"), [tuple(item) for item in gate.each or ()]
-    if found and isinstance(gate.metric, _OF_ARMS):
-        problems.add(where, "is for gates on pairs; exposures carry no segments")
+    if found and isinstance(gate.metric, words.SampleRatioMetric):
+        problems.add(where, "is for gates on what is measured; the split of traffic is tested as a whole")
         return ()
     for number, item in enumerate(found):
         for name in item:
             segment = scope.segments.find(name, where, problems)
-            if segment is not None and segment.truth is not None and metric is not None and not metric.labelled:
+            if segment is not None and isinstance(gate.metric, words.OnlineMetric):
+                if scope.carried is not None and name not in scope.carried:
+                    problems.add(where, f"exposures do not tell `{name}`; expected exposures.segments.{name}, where it stands there")
+            elif segment is not None and segment.truth is not None and metric is not None and not metric.labelled:
                 problems.add(where, f"`{name}` is a segment by truth, for gates on labels; {metric.kind} has no labels")
             elif segment is not None and segment.truth is not None and metric is not None and _of_all_pairs(metric):
                 problems.add(where, f"`{name}` is a segment by truth; a {metric.kind} weighted by a propensity speaks of all pairs, and of "

@@ -40,6 +40,9 @@ def test_they_are_read_as_written(put: Callable[..., Any]) -> None:
         (("exposures", EXPOSURES, "online", {"a": APPEALS, "b": APPEALS}), {"online.b.topic": "the topic of online.a"}),
         (("exposures", EXPOSURES, "online", {"a": {**APPEALS, "topic": "age-test.mirror"}}), {"online.a.topic": "writes itself"}),
         (("exposures", {**EXPOSURES, "arm": "arm"}), {"exposures.arm": "JSON pointer"}),
+        (("exposures", {**EXPOSURES, "segments": {"gender": "/g"}}), {"exposures.segments.gender": "events.segments.gender.values"}),
+        (("exposures", {**EXPOSURES, "segments": {"true_age": "/a"}}), {"exposures.segments.true_age": "segment by truth"}),
+        (("exposures", {**EXPOSURES, "segments": {"platfrom": "/p"}}), {"exposures.segments.platfrom": "did you mean `platform`"}),
         (("stages.1.stop_after", {"let_in": 3}), {"stages.1.stop_after": "nobody knows whom the challenger served"}),
     ],
 )  # fmt: skip
@@ -60,12 +63,21 @@ def test_a_gate_compares_the_arms_of_what_is_measured(put: Callable[..., Any], s
     found = parse(put(*measured, "gates.5", gate), source="test", folder=Path()).gates[5]
     assert (found.metric.kind, found.metric.measure, found.metric.type, found.metric.better) == ("online", "appeals", "count", "lower")
     assert (found.metric.window_us, found.limit, found.metric.group) == (3 * 86_400 * 1_000_000, 0.02, "online")
+    wide = {**gate, "method": "asymptotic", "decide_at": 20_000, "burn_in": 2_000}
+    found = parse(put(*measured, "gates.5", wide), source="test", folder=Path()).gates[5]
+    assert (found.method, found.decide_at, found.burn_in) == ("asymptotic", 20_000, 2_000)
+    assert said(put(*measured, "gates.5", {**wide, "decide_at": 3_999})) == {
+        "gates.5.decide_at": "got 3999, but nothing is said before 2000 units of each arm; expected at least 4000"
+    }
     wrong = put(*measured, "gates.5", {**gate, "metric": {"online": "appeal"}})
     assert said(wrong) == {"gates.5.metric.online": "unknown measure `appeal`; expected appeals"}
     wrong = put(*measured, "gates.5", {"name": "few appeals", "metric": {"online": "appeals"}, "below": 0.1})
     assert said(wrong).keys() == {"gates.5.below"}
     wrong = put(*measured, "gates.5", {**gate, "each": ["gender"]})
-    assert said(wrong).keys() == {"gates.5.each"}
+    assert said(wrong).keys() == {"gates.5.each"} and "expected exposures.segments.gender" in said(wrong)["gates.5.each"]
+    told = {**EXPOSURES, "segments": {"platform": "/device"}}
+    found = parse(put("exposures", told, *measured[2:], "gates.5", {**gate, "each": ["platform"]}), source="test", folder=Path())
+    assert (found.gates[5].each, found.exposures and found.exposures.segments) == ((("platform",),), {"platform": "/device"})
 
 
 def test_a_gate_asks_whether_the_split_is_the_configured_one(put: Callable[..., Any], said: Callable[[object], dict[str, str]]) -> None:
@@ -79,6 +91,7 @@ def test_a_gate_asks_whether_the_split_is_the_configured_one(put: Callable[..., 
     for more, path in (
         ({"below": 0.1, "within": ...}, "below"), ({"within": 1.0}, "within"), ({"each": ["gender"]}, "each"),
         ({"unit": "mean", "unit_window": "1d"}, "unit"), ({"method": "beta-binomial"}, "method"),
+        ({"method": "asymptotic", "decide_at": 5_000}, "method"),
         ({"method": "group_sequential", "plan": {"maximum": 1_000, "looks": 2}}, "method"),
     ):  # fmt: skip
         wrong = {key: value for key, value in {**gate, **more}.items() if value is not ...}
