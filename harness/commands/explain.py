@@ -59,7 +59,7 @@ def _says(rollout: Rollout, status: str) -> str:
         FOUND: "its pair is stored",
         IN_FLIGHT: "it was read, and waits for the answers of its models or of those before it",
         EXPIRED: f"it was read; its pair has expired (keep.pairs is {keep})",
-        LABEL_ONLY: "a label came for it, and no event yet",
+        LABEL_ONLY: "a label, or a request for one, came for it, and no event yet",
         UNSAMPLED: f"its unit is not in the sample of {percent}: nothing was asked and nothing is kept",
         UNKNOWN: f"nothing is kept of this id: it never came{unsampled}, its unit was forgotten, it expired (keep.pairs is {keep}), "
         "or SHADOW_SECRET is not that of the rollout",
@@ -79,6 +79,7 @@ def _event(rollout: Rollout, ordinal: int, log: PairLog, journal: Journal) -> di
         "policies": {policy.name: _policy(rollout, table, policy) for policy in rollout.policies.values()},
         "truth": {name: _number(table, f"truth.{name}") for name in rollout.truths},
         "label_time": timestamp(int(table["label_time"][0])) if table["label_time"][0] >= 0 else None,
+        "propensity": _number(table, "propensity"),
         "stage": _stage_at(rollout, arrived, readable(journal.read())[0]),
     }
 
@@ -170,5 +171,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         known = {name: value for name, value in event["truth"].items() if value is not None}
         if event["label_time"] is not None:
             said.append(f"label of {event['label_time']}: {', '.join(f'{name} {value}' for name, value in known.items()) or 'no truth'}")
+        elif event["propensity"] is not None:
+            said.append(f"a label was asked for, drawn with chance {event['propensity']:g}, and has not come")
     said.append(f"config {found['config_sha256']}")
     return said

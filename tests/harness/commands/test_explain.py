@@ -27,6 +27,8 @@ from harness.ports.clock import ManualClock
 from harness.ports.journal import Link
 from harness.ports.observations import Observed
 from harness.testing import samples
+from harness.testing.doubles import MemoryJournal
+from harness.testing.shard import Shard
 
 N = 400
 EVENTS = [json.loads(line) for line in stream(N)[0]]
@@ -219,3 +221,20 @@ def test_a_record_that_somebody_added_at_the_same_moment_is_no_obstacle(decided:
         observations=decided.wiring.observations, journal=Busy(), by=ADA, clock=ManualClock(1),
     )  # fmt: skip
     assert decided.links[-1].hash == found["record"]
+
+
+def test_an_event_whose_label_was_asked_for_says_that_it_waits():
+    """Who asks why a gate waits must find the events that it waits for."""
+    shard = Shard(requests=True)
+    shard.read(samples.event(1, "a"), samples.request(2, "b"))
+    shard.pair("a")
+
+    def told(id: str) -> list[str]:
+        return lines(explain(shard.rollout, id, hasher=Hasher("sample"), pair_logs=[shard.store], journal=MemoryJournal()))
+
+    assert not any("asked for" in line for line in told("a"))
+    assert "a request for one, came for it, and no event yet" in told("b")[0]
+    shard.read(samples.request(3, "a", propensity=0.25))
+    assert "a label was asked for, drawn with chance 0.25, and has not come" in told("a")
+    shard.read(samples.outcome(4, "a"))
+    assert not any("asked for" in line for line in told("a"))
