@@ -19,6 +19,7 @@ from analysis.metrics.support import Floats, Ints, Support, counted
 from analysis.metrics.tally import Batch, Tally
 from analysis.sequential.designs import Design, Question, design
 from analysis.sequential.mixture import Waiting
+from analysis.sequential.normal import NormalDesign, design_wide
 from analysis.sequential.tails import of_rates, quantile_design
 from analysis.types import CLASS_KINDS, Gate, GateResult, InputError, Interval, PairTable, Reason, Status
 
@@ -28,7 +29,10 @@ _WORST_REASONS: tuple[Reason, ...] = ("compute_error", "sample_ratio", "unpaired
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """A gate with all that its data must not move: domain, support, bets; the edges of a quantile's histogram in its unit."""
+    """A gate with all that its data must not move: domain, support, bets; the edges of a quantile's histogram in its unit.
+
+    wide: the processes of an asymptotic gate; its bets are those of its change detector then, and there are none without a range.
+    """
 
     __test__ = False  # no test of pytest's
 
@@ -37,6 +41,7 @@ class Test:
     support: Support
     design: Design
     edges: Floats | None = None
+    wide: NormalDesign | None = None
 
     def log_e_pass(self, counts: Ints, waiting: Waiting | None = None) -> Floats:
         """Log e-value for the pass, shape (...,), from counts of shape (..., cells of the support), and of what is `filled`."""
@@ -58,6 +63,7 @@ class Test:
         """Everything that is fixed before the data, in words."""
         processes = [f"{type(p).__name__} {p.proves} {p.limit:.9g} [{p.low:.9g}, {p.high:.9g}] " + " ".join(
             f"{number:.9g}" for number in (*p.bets.fractions, *p.bets.log_weights)) for p in (*self.design.pass_, *self.design.fail)]
+        processes += [] if self.wide is None else [p.facts() for p in (*self.wide.pass_, *self.wide.fail)]
         return "\n".join([self.gate.name, repr(self.domain), repr(self.support), str(self.support.n_values), *processes])
 
 
@@ -80,13 +86,31 @@ def prepare(gate: Gate) -> Test:
         if gate.method != "mixture":
             raise InputError(f"a quantile is tested by the mixture, got {gate.method}")
         return Test(gate, domain, support, quantile_design(gate.metric.quantile or 0.0, gate.word), edges_of(gate))
-    question = Question(kind=support.kind, low=support.low, high=support.high, word=gate.word, limit=gate.limit, expect=gate.expect,
-                        discordance=_spread(gate, support), method="beta-binomial" if gate.method == "beta-binomial" else "mixture")
+    if gate.method == "asymptotic":
+        _check_asymptotic(gate, support)
+        wide = design_wide(gate.word, gate.limit, gate.decide_at or 0)
+        return Test(gate, domain, support, Design((), ()) if support.kind == "free" else _bounded(gate, support), wide=wide)
     if gate.method == "group_sequential":
         _check_staged(gate, support)
     if gate.method != "mixture" and support.least is not None:
         raise InputError(f"{gate.method} takes counts of 0 and 1, not labels with weights")
-    return Test(gate, domain, support, design(question))
+    return Test(gate, domain, support, _bounded(gate, support))
+
+
+def _bounded(gate: Gate, support: Support) -> Design:
+    """The bets on contributions of a known range."""
+    if support.kind == "latency" or support.kind == "free":  # spelt out for the type checker
+        raise InputError(f"{gate.name}: there are no bets on the mean of a {support.kind} contribution")
+    question = Question(kind=support.kind, low=support.low, high=support.high, word=gate.word, limit=gate.limit, expect=gate.expect,
+                        discordance=_spread(gate, support), method="beta-binomial" if gate.method == "beta-binomial" else "mixture")
+    return design(question)
+
+
+def _check_asymptotic(gate: Gate, support: Support) -> None:
+    """Numbers, each unit once, without weights: a rate is not normal for as long as its events are rare."""
+    if support.kind not in ("numeric", "free") or gate.metric.weighted or gate.unit != "first" or gate.burn_in < 2:
+        raise InputError(f"{gate.name}: asymptotic takes numbers of single units without weights, and a burn-in of at least 2 units, "
+                         f"got a {support.kind}, unit {gate.unit} and {gate.burn_in}")
 
 
 def _check_staged(gate: Gate, support: Support) -> None:
@@ -112,11 +136,13 @@ def _spread(gate: Gate, support: Support) -> float | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedRow:
-    """What a group sequential gate says of a row after its last planned look. looks: how many were taken."""
+    """What a gate that is not read from counts says of a row: a group sequential one after its last planned look (looks: how many were
+    taken), or an asymptotic one, with its log e-values of pass and fail."""
 
     passed: bool
     interval: Interval
     looks: int
+    log_e: tuple[float | None, float | None] = (None, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,9 +189,9 @@ def judge(gate: Gate, test: Test | None, row: RowEvidence) -> GateResult:
     blank = replace(blank, n_units=n_units, n_events=n_events, labels=row.requests.labels(row.slot) if row.requests else None)
     if row.broken:
         return blank if stopped else replace(blank, reason="compute_error")
-    staged = row.staged  # no e-values then: its evidence is a boundary
+    staged = row.staged  # of planned looks it has no e-values: the evidence is a boundary
     waiting = row.waiting(test)
-    log_e_pass, log_e_fail = (None, None) if staged else (float(test.log_e_pass(counts, waiting)), float(test.log_e_fail(counts, waiting)))
+    log_e_pass, log_e_fail = staged.log_e if staged else (float(test.log_e_pass(counts, waiting)), float(test.log_e_fail(counts, waiting)))
     interval = staged.interval if staged else _interval(test, row, row.tally) if n_units else None
     passed = staged.passed if staged else log_e_pass is not None and log_e_pass >= -log(row.alpha)
     estimate, estimate_events = _estimates(test, row, row.tally)

@@ -35,12 +35,14 @@ SPREAD = 0.05
 class Assumed:
     """What contributions are assumed to be. shares: chance of each cell of the gate's support, None where nobody can know.
 
-    words: the same for people. n_units: how many it was measured on, 0 where it was only assumed.
+    words: the same for people. n_units: how many it was measured on, 0 where it was only assumed. moments: mean and variance of a
+    contribution, for an asymptotic gate in place of shares.
     """
 
     shares: Floats | None
     words: str
     n_units: int = 0
+    moments: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,11 @@ def assumed(test: Test) -> Assumed:
     mean, why = _mean(gate, kind)
     if mean is None:
         return Assumed(shares=None, words="no `expect`: nobody says how much better it is; give it, or --pairs")
+    if test.wide is not None and gate.discordance is None:
+        return Assumed(shares=None, words="nobody says how much it varies: give `discordance`, its variance, or --pairs")
+    if test.wide is not None:
+        words = f"the mean is {mean:.3g} ({why}), its variance {gate.discordance:.3g} (`discordance`)"
+        return Assumed(shares=None, words=words, moments=(mean, gate.discordance or 0.0))
     if kind == "rate":
         return Assumed(shares=_shares(test, ((0.0, 1.0 - mean), (1.0, mean))), words=f"the rate is {mean:.3g} ({why})")
     if kind == "sign":
@@ -137,6 +144,9 @@ def measured(test: Test, table: PairTable, rows: NDArray[np.bool_] | None = None
     values, weights = every[at], None if weight is None else weight[at]
     if test.support.faulty(values).any() or (weights is not None and not np.isfinite(weights).all()):
         raise InputError(f"{test.gate.name}: a contribution of the table lies outside [{test.support.low}, {test.support.high}]")
+    if test.wide is not None:
+        said = f"as in the table: mean {values.mean():.3g}, standard deviation {values.std(ddof=1):.3g} over {n:,} units"
+        return Assumed(shares=None, words=said, n_units=n, moments=(float(values.mean()), float(values.var(ddof=1))))
     shares = np.zeros(test.support.n_values)
     if test.support.kind == "latency":
         shares = np.array([np.mean(values == cell) for cell in (FAST, SLOW, UNKNOWN)])
@@ -164,6 +174,12 @@ def forecast(test: Test, what: Assumed, *, alpha: float, fail_level: float) -> F
         alpha: Level of its pass, in (0, 1).
         fail_level: Level of its fail, in (0, 1).
     """
+    if test.wide is not None and what.moments is not None and what.moments[1] > 0.0:
+        (mean, variance), wide = what.moments, test.wide
+        passes = _crossing(lambda n: float(wide.log_e_pass(mean, (variance / n) ** 0.5, n)), -log(alpha))
+        fails = _crossing(lambda n: float(wide.log_e_fail(mean, (variance / n) ** 0.5, n)), -log(fail_level))
+        ends = [None if n is None else max(n, test.gate.burn_in) for n in (passes, fails)]
+        return _first(test.gate, ends[0], ends[1], what)
     if what.shares is None:
         return Forecast(ends="unknown", units=None, assumed=what)
     if test.gate.method == "group_sequential":
@@ -178,7 +194,7 @@ def forecast_arms(gate: Gate, share: float, *, alpha: float, fail_level: float) 
     """Where a gate on a canary's two arms ends, and after how many units of both arms together.
 
     While events are rare pairs of units decide, and may do so sooner; what is told here is the mixture over lifts, which decides from
-    `N_FIRST` units of each arm on (STATISTICS 6.7).
+    `N_FIRST` units of each arm on (STATISTICS 6.7), or the asymptotic sequence, from the gate's burn-in on.
 
     Args:
         gate: Of the kind `online` or `sample_ratio`.
@@ -208,7 +224,7 @@ def forecast_arms(gate: Gate, share: float, *, alpha: float, fail_level: float) 
     error = (variance / (share * (1.0 - share))) ** 0.5  # of the difference, at one unit of both arms together
     passes = _crossing(lambda n: float(test.lifts.log_e_pass(mean, error / n**0.5, n)), -log(alpha))
     fails = _crossing(lambda n: float(test.lifts.log_e_fail(mean, error / n**0.5, n)), -log(fail_level))
-    least = ceil(N_FIRST / min(share, 1.0 - share))
+    least = ceil((gate.burn_in if gate.method == "asymptotic" else N_FIRST) / min(share, 1.0 - share))
     words = f"the difference is {mean:+.3g} ({why}), a unit's standard deviation {variance**0.5:.3g} ({how})"
     first = [None if n is None else max(n, least) for n in (passes, fails)]
     return _first(gate, first[0], first[1], Assumed(shares=None, words=words))

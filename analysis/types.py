@@ -186,7 +186,8 @@ class Gate:
     `each` lists what to split by: a tuple of segment names for every item, of one name or of several that are crossed.
     `limit` is the number of the config (latencies in milliseconds). `alpha` None takes the rollout's. `unit`: the first event of a unit
     counts, or whether it was ever so, or its mean, over `unit_window_us` microseconds from that first event. `plan`: with the method
-    group_sequential.
+    group_sequential. `decide_at`, `burn_in`: with the method asymptotic the units (of both arms) near which it is most sensitive, and the
+    units (of each arm) before which it says nothing.
     """
 
     name: str
@@ -203,8 +204,10 @@ class Gate:
     small: Literal["hold", "report"] = "hold"
     unit: Literal["first", "ever", "mean"] = "first"
     unit_window_us: int | None = None
-    method: Literal["mixture", "beta-binomial", "group_sequential"] = "mixture"
+    method: Literal["mixture", "beta-binomial", "group_sequential", "asymptotic"] = "mixture"
     plan: LookPlan | None = None
+    decide_at: int | None = None
+    burn_in: int = 1_000
 
     @property
     def counted(self) -> bool:

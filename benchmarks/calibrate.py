@@ -1,6 +1,6 @@
 """Measures the goals of the statistics and prints them as tables; `make calibrate` also writes them into docs/statistics.md.
 
-    python benchmarks/calibrate.py [--reduced] [--runs N] [--only goals,conditions,kinds,compared] [--write FILE] [--seed N]
+    python benchmarks/calibrate.py [--reduced] [--runs N] [--only goals,conditions,arms,kinds,compared] [--write FILE] [--seed N]
 
 Takes some minutes on one core (reduced: half a minute). Every part has its own generator, so that it can be measured alone. Exits 1 if a
 goal is missed, after printing.
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.calibration.arms import arms
 from analysis.calibration.conditions import conditions
 from analysis.calibration.goals import goals
 from analysis.calibration.kinds import kinds
@@ -27,7 +28,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "reference"))
 from stopping import compared, compared_table  # order-dependent methods are no part of the product
 
 PARTS: dict[str, tuple[Callable[[np.random.Generator, Size], Iterator[Any]], Callable[[list[Any]], str]]] = {
-    "goals": (goals, table), "conditions": (conditions, table), "kinds": (kinds, pairs_table), "compared": (compared, compared_table),
+    "goals": (goals, table), "conditions": (conditions, table), "arms": (arms, table), "kinds": (kinds, pairs_table),
+    "compared": (compared, compared_table),
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from analysis.metrics import numbers, plugins, quantiles
 from analysis.metrics.numbers import Mask, needed, of_lane, policy_of, says
-from analysis.metrics.support import Floats, Support
+from analysis.metrics.support import LARGEST, Floats, Support
 from analysis.types import CLASS_KINDS, Gate, InputError, Metric, PairTable
 
 Domain = tuple[str, ...]
@@ -150,6 +150,8 @@ def _support_of_events(gate: Gate) -> Support:
             raise InputError(f"the replica's share must lie in (0, 1], got {share}")
         return Support("sign", -1.0, 1.0) if share == 1.0 else Support("numeric", -1.0 / share, 1.0)
     if metric.kind in ("difference", "cost", "python") or (metric.kind == "loss" and (metric.loss != "zero_one" or least is not None)):
+        if metric.bound is None and gate.method == "asymptotic" and least is None:
+            return Support("free", -LARGEST, LARGEST)
         bound = 1.0 if metric.loss == "zero_one" else float(needed(metric.bound, "bound", metric))
         if not 0.0 < bound < np.inf:
             raise InputError(f"bound must be positive and finite, got {bound}")

@@ -29,13 +29,14 @@ class Support:
 
     kind: "rate" for 0 and 1; "sign" for -1, 0 and 1; "numeric" for 1,001 equal steps over [low, high], where a contribution between
     two steps is shared by both (linear binning: the mean is kept, and evidence can only get less); "latency" for fast, slow and
-    unknown (answered, without a latency), where unknown is slow to a pass and fast to a fail.
+    unknown (answered, without a latency), where unknown is slow to a pass and fast to a fail; "free" for numbers without a range, of
+    which only how many there are is counted.
 
     least: for a "rate" or a "sign" whose contributions have weights 1/propensity in [1, 1/least]: the cells are then every value times
     257 equal steps of the weight, relative to the largest, shared linearly like a numeric value.
     """
 
-    kind: Literal["rate", "sign", "numeric", "latency"]
+    kind: Literal["rate", "sign", "numeric", "latency", "free"]
     low: float
     high: float
     least: float | None = None
@@ -48,7 +49,7 @@ class Support:
 
     @property
     def n_values(self) -> int:
-        distinct = {"rate": 2, "sign": 3, "latency": 3}.get(self.kind, N_BINS + 1)
+        distinct = {"rate": 2, "sign": 3, "latency": 3, "free": 1}.get(self.kind, N_BINS + 1)
         return distinct if self.least is None else distinct * (N_WEIGHTS + 1)
 
     @property
@@ -88,7 +89,9 @@ class Support:
 
     @property
     def bits(self) -> int:
-        """Sums are integer multiples of 2**-bits: 0 for discrete values, else as fine as 62 bits allow, at most 44."""
+        """Sums are integer multiples of 2**-bits: 0 for discrete values, else as fine as 62 bits allow, at most 44; of any float, SCALE."""
+        if self.kind == "free":
+            return SCALE
         if self.kind != "numeric":
             return 0 if self.least is None else min(44, 62 - max(frexp(1.0 / self.least)[1], 0))
         return min(44, 62 - max(frexp(max(abs(self.low), abs(self.high)))[1], 0))
@@ -138,6 +141,8 @@ class Support:
 
     def cells(self, values: Floats) -> Ints:
         """The place of each discrete value among `values`, shape (n,)."""
+        if self.kind == "free":
+            return np.zeros(len(values), np.int64)
         return values.astype(np.int64) + (1 if self.kind == "sign" else 0)
 
     def faulty(self, values: Floats) -> NDArray[np.bool_]:
@@ -164,6 +169,10 @@ class Support:
 BLOCK = 12_288
 """Values that are counted at a time: they stay in the cache, and 96 KiB are under what an allocator maps anew each time."""
 _MOST_BLOCK = 1 << 20  # sums of so many shares of 2**32 are exact in floats
+SCALE = 1_126
+"""Every float is a whole multiple of 2**-SCALE."""
+LARGEST = 1e150
+"""Of numbers without a range, so that their squares are floats."""
 _FEW = 4
 _PIECE = 24  # bits: float sums of up to 2**29 such pieces are exact
 
@@ -227,6 +236,8 @@ def _counted_alone(support: Support, values: Floats) -> Ints:
 
 def summed(support: Support, slots: NDArray[Any], values: Floats, n_slots: int) -> list[int]:
     """Exact sums of values for each slot, as multiples of 2**-support.bits."""
+    if support.kind == "free":
+        return [exact_total(values[slots == slot]) for slot in range(n_slots)]
     if n_slots > 1:
         return exact_sums(slots, support.fixed(values), n_slots)
     most = max(abs(support.low), abs(support.high), 1.0 / (support.least or 1.0)) * 2.0**support.bits * BLOCK
@@ -243,6 +254,17 @@ def summed(support: Support, slots: NDArray[Any], values: Floats, n_slots: int) 
 
 def _blocks(n: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
+
+
+def exact_total(values: Floats) -> int:
+    """The sum of finite floats in multiples of 2**-SCALE, exact whatever their order and sizes, shape (n,)."""
+    mantissas, exponents = np.frexp(values)
+    whole = (mantissas * 2.0**53).astype(np.int64)
+    found = 0
+    for exponent in np.unique(exponents).tolist():
+        mine = whole[exponents == exponent]
+        found += ((int((mine >> _PIECE).sum()) << _PIECE) + int((mine & (1 << _PIECE) - 1).sum())) << (exponent - 53 + SCALE)
+    return found
 
 
 def latency_edges(limit_ms: float) -> Floats:

@@ -1,7 +1,8 @@
 """From the sums of two arms to a gate result: the tests of an online gate, fixed before its first unit.
 
 While events are rare pairs decide, exactly; from a thousand units of each arm, a hundred of them with an event, the mixture over lifts
-does. A gate on the split of traffic bets on each unit's arm.
+does. With the method `asymptotic` nothing is evident before that, and then the asymptotic confidence sequence decides. A gate on the split
+of traffic bets on each unit's arm.
 
 Source: STATISTICS 3, 6.5, 6.6 and 6.7.
 """
@@ -16,10 +17,11 @@ from typing import Protocol
 import numpy as np
 
 from analysis.metrics.support import Floats, Ints, Support
-from analysis.online.lifts import LiftDesign, design_lifts
+from analysis.online.lifts import design_lifts
 from analysis.online.pairs import Blocks, pair_counts, pair_support
-from analysis.online.sums import Difference, Sums, difference
+from analysis.online.sums import N_FIRST, Difference, Sums, difference
 from analysis.sequential.designs import Design, Question, design
+from analysis.sequential.normal import NormalDesign, design_wide
 from analysis.types import Gate, GateResult, InputError, Interval, Metric, Status
 
 
@@ -125,16 +127,12 @@ class Evident(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ByLifts:
-    """Read by the mixture over lifts; before there are units enough, nothing is evident."""
+    """Read by the mixture over lifts, or by the asymptotic sequence; before there are units enough, nothing is evident."""
 
-    design: LiftDesign
+    method: str
+    design: NormalDesign
     found: Difference
     n_events: int
-    adjusted: bool
-
-    @property
-    def method(self) -> str:
-        return "lifts, adjusted" if self.adjusted else "lifts"
 
     @property
     def estimate(self) -> float | None:
@@ -201,22 +199,23 @@ class ArmsTest:
 
     gate: Gate
     spec: Spec
-    lifts: LiftDesign
+    lifts: NormalDesign
     pairs: Design | None
 
     def read(self, series: Series) -> Evident:
         """What the units so far say."""
         metric = self.gate.metric
-        found = difference(series.sums, metric.better or "higher", binary=metric.type == "binary", adjusted=metric.covariate is not None)
+        found = difference(series.sums, metric.better or "higher", binary=metric.type == "binary", adjusted=metric.covariate is not None,
+                           n_first=self.gate.burn_in if self.gate.method == "asymptotic" else N_FIRST)
         if found.ready or self.pairs is None or series.counts is None:
-            return ByLifts(self.lifts, found, series.n_events, metric.covariate is not None)
+            method = "asymptotic" if self.gate.method == "asymptotic" else "lifts"
+            return ByLifts(method if metric.covariate is None else f"{method}, adjusted", self.lifts, found, series.n_events)
         counts = series.counts if metric.better == "higher" else series.counts[::-1]
         return ByCounts("pairs", self.pairs, counts / series.support.one, series.support.values, series.n_units, series.n_events)
 
     def facts(self) -> str:
         """Everything that is fixed before the data, in words."""
-        lifts = [f"{p.proves} {p.limit:.9g} {p.shifts.relative} " + _numbers(p.shifts.sizes, p.shifts.log_weights)
-                 for p in (*self.lifts.pass_, *self.lifts.fail)]
+        lifts = [p.facts() for p in (*self.lifts.pass_, *self.lifts.fail)]
         return "\n".join([self.gate.name, repr(self.spec), *lifts, *_facts(self.pairs)])
 
 
@@ -259,8 +258,16 @@ def prepare(gate: Gate) -> ArmsTest | SplitTest:
     if gate.metric.kind == "sample_ratio":
         if gate.word != "within" or not 0.0 < gate.limit < 1.0:
             raise InputError(f"{gate.name}: a sample_ratio takes within, a difference of shares in (0, 1), got {gate.word} {gate.limit}")
+        if gate.method != "mixture":
+            raise InputError(f"{gate.name}: a sample_ratio takes the mixture, which is exact, got {gate.method}")
         return SplitTest(gate, _bounded(gate, 1.0))
     spec = spec_of(gate.metric)
+    if gate.method == "asymptotic":
+        if gate.word not in ("worse_by_at_most", "better_by_more_than", "within") or gate.burn_in < 2:
+            raise InputError(f"{gate.name}: two arms take no {gate.word}, and a burn-in of at least 2 units, got {gate.burn_in}")
+        return ArmsTest(gate, spec, design_wide(gate.word, gate.limit, gate.decide_at or 0), None)
+    if gate.method != "mixture":
+        raise InputError(f"{gate.name}: two arms take the mixture or asymptotic, got {gate.method}")
     lifts = design_lifts(gate.word, gate.limit, gate.expect)
     return ArmsTest(gate, spec, lifts, None if spec.bound is None else _bounded(gate, spec.bound))
 
@@ -285,7 +292,8 @@ def judge(gate: Gate, seen: Evident | None, *, failed: bool, misdrawn: bool, alp
                        lower=None, upper=None, limit=gate.limit, n_units=0, n_events=0, estimate_events=None, alpha=alpha, method="",
                        log_e_pass=None, log_e_fail=None, on_fail=gate.on_fail, dry_run=gate.dry_run)
     if seen is None:
-        return replace(blank, method="split" if gate.metric.kind == "sample_ratio" else "lifts", reason=None if failed else "compute_error")
+        method = "split" if gate.metric.kind == "sample_ratio" else "asymptotic" if gate.method == "asymptotic" else "lifts"
+        return replace(blank, method=method, reason=None if failed else "compute_error")
     interval = seen.interval(alpha, fail_level)
     result = replace(blank, method=seen.method, estimate=seen.estimate, n_units=seen.n_units, n_events=seen.n_events,
                      log_e_pass=seen.log_e_pass, log_e_fail=seen.log_e_fail, lower=_finite(interval.low if interval else None),

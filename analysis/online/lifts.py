@@ -12,18 +12,16 @@ Source: STATISTICS 6.5; Robbins (1970), Ann. Math. Statist. 41(5); Waudby-Smith,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log, nextafter
-from typing import Literal
+from math import log
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from analysis.sequential.mixture import N_BISECTIONS, Floats, log_sum_exp
-from analysis.types import InputError, Interval, Word
+from analysis.sequential.mixture import Floats, log_sum_exp
+from analysis.sequential.normal import LARGEST, NormalDesign, OneSided, density_of
+from analysis.types import InputError, Word
 
 N_SHIFTS, N_UNDESIGNED = 40, 60
-_LARGEST = 1e150
-_MOST_DOUBLINGS = 1_100
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,95 +55,25 @@ def undesigned_shifts() -> Shifts:
 
 
 @dataclass(frozen=True, slots=True)
-class Lift:
-    """One e-process about a difference. `proves` "above" rejects "it is at most `limit`"; "below" rejects "it is at least `limit`"."""
+class Lift(OneSided):
+    """The mixture over lifts."""
 
-    proves: Literal["above", "below"]
-    limit: float
     shifts: Shifts
 
     def log_e(self, estimate: ArrayLike, se: ArrayLike, n: ArrayLike, *, limit: float | None = None) -> Floats:
-        """Log e-value of each look, shape (...,).
-
-        Args:
-            estimate: Of the difference, shape (...,).
-            se: Its standard error, > 0, of the same shape.
-            n: Units of both arms, of the same shape.
-            limit: The difference to test instead of the process's own; the lifts and weights stay.
-        """
-        m = self.limit if limit is None else limit
-        error = np.asarray(se, np.float64)[..., None]
-        over = np.asarray(estimate, np.float64)[..., None] - m
-        away = over if self.proves == "above" else -over
-        with np.errstate(over="ignore"):
-            z = np.clip(away / error, -_LARGEST, _LARGEST)
-            d = self.shifts.sizes * np.sqrt(np.asarray(n, np.float64))[..., None] if self.shifts.relative else self.shifts.sizes / error
-        d = np.minimum(d, _LARGEST)
+        """Log e-value of each look, shape (...,)."""
+        z, error = self._z(estimate, se, limit)[..., None], np.asarray(se, np.float64)[..., None]
+        d = self.shifts.sizes * np.sqrt(np.asarray(n, np.float64))[..., None] if self.shifts.relative else self.shifts.sizes / error
+        d = np.minimum(d, LARGEST)
         return log_sum_exp(self.shifts.log_weights + d * (z - 0.5 * d))
 
-    def bound(self, estimate: float, se: float, n: float, *, level: float) -> float:
-        """The end of the confidence sequence on the side that is proved: lower for "above", upper for "below".
-
-        Bisection from the limit, in steps of the distance that is left, so that no unit of measurement is too small; the rejected side is
-        returned. So it lies strictly inside the limit if and only if the e-value at the limit reaches 1/level.
-
-        Raises:
-            InputError: level does not lie in (0, 1), the standard error is not positive, or a number is not finite.
-        """
-        if not 0.0 < level < 1.0:
-            raise InputError(f"level must lie in (0, 1), got {level}")
-        if not (np.isfinite(estimate) and 0.0 < se < np.inf and n > 0):
-            raise InputError(f"an interval needs a finite estimate and a positive standard error, got {estimate} and {se} from {n} units")
-        enough = -log(level)
-        proved = bool(self.log_e(estimate, se, n) >= enough)
-        accepted, rejected = (estimate, self.limit) if proved else self._outside(estimate, se, n, enough)
-        for _ in range(N_BISECTIONS):
-            middle = 0.5 * (accepted + rejected)
-            if middle in (accepted, rejected):
-                break
-            if self.log_e(estimate, se, n, limit=middle) >= enough:
-                rejected = middle
-            else:
-                accepted = middle
-        return nextafter(self.limit, estimate) if proved and rejected == self.limit else rejected
-
-    def _outside(self, estimate: float, se: float, n: float, enough: float) -> tuple[float, float]:
-        """(accepted, rejected) around the end of the interval, where the limit itself is not rejected."""
-        side = -1.0 if self.proves == "above" else 1.0
-        accepted, step = (min if side < 0 else max)(estimate, self.limit), se
-        for _ in range(_MOST_DOUBLINGS):
-            tried = accepted + side * step
-            if self.log_e(estimate, se, n, limit=tried) >= enough:
-                return accepted, tried
-            accepted, step = tried, 2.0 * step
-        return accepted, side * np.inf
+    def facts(self) -> str:
+        """Its lifts and their weights."""
+        numbers = " ".join(f"{x:.9g}" for x in (*self.shifts.sizes, *self.shifts.log_weights))
+        return f"{self.proves} {self.limit:.9g} {self.shifts.relative} {numbers}"
 
 
-@dataclass(frozen=True, slots=True)
-class LiftDesign:
-    """The processes that pass a gate (all must) and those that fail it (their mean counts)."""
-
-    pass_: tuple[Lift, ...]
-    fail: tuple[Lift, ...]
-
-    def log_e_pass(self, estimate: ArrayLike, se: ArrayLike, n: ArrayLike) -> Floats:
-        """The smallest log e-value of the pass processes, shape (...,)."""
-        return np.min([p.log_e(estimate, se, n) for p in self.pass_], axis=0)  # type: ignore[no-any-return]
-
-    def log_e_fail(self, estimate: ArrayLike, se: ArrayLike, n: ArrayLike) -> Floats:
-        """The log of the mean e-value of the fail processes, shape (...,)."""
-        found = np.stack([p.log_e(estimate, se, n) for p in self.fail], axis=-1)
-        return log_sum_exp(found) - log(len(self.fail))
-
-    def interval(self, estimate: float, se: float, n: float, *, alpha: float, fail_level: float) -> Interval:
-        """The ends that agree with the status: the side of the limit at alpha from the pass, the other at the level of the fail."""
-        if len(self.pass_) == 2:
-            under, over = self.pass_
-            return Interval(low=over.bound(estimate, se, n, level=alpha), high=under.bound(estimate, se, n, level=alpha))
-        return Interval(low=self.pass_[0].bound(estimate, se, n, level=alpha), high=self.fail[0].bound(estimate, se, n, level=fail_level))
-
-
-def design_lifts(word: Word, limit: float, expect: float | None = None) -> LiftDesign:
+def design_lifts(word: Word, limit: float, expect: float | None = None) -> NormalDesign:
     """The processes of a gate on a difference (positive = challenger better); distances from the limit are as designed or expected.
 
     Raises:
@@ -156,15 +84,15 @@ def design_lifts(word: Word, limit: float, expect: float | None = None) -> LiftD
     match word:
         case "worse_by_at_most":
             ahead = _ahead((0.0 if expect is None else expect) + limit, limit, expect)
-            return LiftDesign((Lift("above", -limit, ahead),), (Lift("below", -limit, designed_shifts(limit)),))
+            return NormalDesign((Lift("above", -limit, ahead),), (Lift("below", -limit, designed_shifts(limit)),))
         case "better_by_more_than":
             shifts = undesigned_shifts() if expect is None else _ahead(expect - limit, limit, expect)
-            return LiftDesign((Lift("above", limit, shifts),), (Lift("below", limit, shifts),))
+            return NormalDesign((Lift("above", limit, shifts),), (Lift("below", limit, shifts),))
         case "within":
             middle, away = 0.0 if expect is None else expect, designed_shifts(limit)
             below, above = _ahead(limit - middle, limit, expect), _ahead(limit + middle, limit, expect)
             passes = Lift("below", limit, below), Lift("above", -limit, above)
-            return LiftDesign(passes, (Lift("above", limit, away), Lift("below", -limit, away)))
+            return NormalDesign(passes, (Lift("above", limit, away), Lift("below", -limit, away)))
         case _:
             raise InputError(f"two arms take worse_by_at_most, better_by_more_than or within, got {word}")
 
@@ -200,9 +128,7 @@ def asymptotic_half_width(se: ArrayLike, n: ArrayLike, *, alpha: float, decide_a
 
     Source: Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas (2024), Ann. Statist. 52(6); STATISTICS 6.5, rho by its approximate formula.
     """
-    if not 0.0 < alpha < 1.0 or not 0.0 < decide_at < np.inf:
-        raise InputError(f"alpha must lie in (0, 1) and decide_at be positive, got {alpha} and {decide_at}")
     size, error = np.asarray(n, np.float64), np.asarray(se, np.float64)
-    r = size * (-2.0 * log(alpha) + log(1.0 - 2.0 * log(alpha))) / decide_at
+    r = size * density_of(alpha, decide_at)
     inside = np.log(np.sqrt(r + 1.0) / alpha) if two_sided else np.log1p(np.sqrt(r + 1.0) / (2.0 * alpha))
     return error * np.sqrt(size) * np.sqrt(2.0 * (r + 1.0) / (size * r) * inside)

@@ -180,10 +180,12 @@ class Difference:
     ready: bool
 
 
-def difference(sums: Sums, better: Literal["lower", "higher"], *, binary: bool = False, adjusted: bool = False) -> Difference:
+def difference(
+    sums: Sums, better: Literal["lower", "higher"], *, binary: bool = False, adjusted: bool = False, n_first: int = N_FIRST
+) -> Difference:
     """The difference of the arms within each period, combined by inverse variance.
 
-    A mean is a ratio with denominator 1; a ratio is linearised (delta method). A period enters when both arms have `N_FIRST` units, of
+    A mean is a ratio with denominator 1; a ratio is linearised (delta method). A period enters when both arms have `n_first` units, of
     which `N_RARE` are not 0; while none has, all periods with a variance tell the estimate, and it is not `ready`.
 
     Args:
@@ -191,6 +193,7 @@ def difference(sums: Sums, better: Literal["lower", "higher"], *, binary: bool =
         better: Which values are better.
         binary: Whether values are 0 and 1: then `N_RARE` counts the rarer of the two.
         adjusted: Whether the part that the covariate explains is taken out (CUPED), with one slope for both arms of a period.
+        n_first: Units that each arm of a period needs before it is decided on.
     """
     sign = 1.0 if better == "higher" else -1.0
     ready: list[tuple[float, float]] = []
@@ -202,7 +205,7 @@ def difference(sums: Sums, better: Literal["lower", "higher"], *, binary: bool =
         if found is None or not found[1] > 0.0:
             continue
         n = arms[INCUMBENT].n + arms[CHALLENGER].n
-        if all(_enough(arm, binary=binary) for arm in arms):
+        if all(_enough(arm, n_first, binary=binary) for arm in arms):
             ready, n_ready = [*ready, found], n_ready + n
         else:
             other, n_other = [*other, found], n_other + n
@@ -213,9 +216,9 @@ def difference(sums: Sums, better: Literal["lower", "higher"], *, binary: bool =
     return Difference(estimate=sign * estimate, se=se, n=n_ready if ready else n_other, ready=bool(ready))
 
 
-def _enough(arm: Moments, *, binary: bool) -> bool:
+def _enough(arm: Moments, n_first: int, *, binary: bool) -> bool:
     rare = min(arm.n_nonzero, arm.n - arm.n_nonzero) if binary else arm.n_nonzero
-    return arm.n >= N_FIRST and rare >= N_RARE and _surely_positive(arm)
+    return arm.n >= n_first and rare >= N_RARE and _surely_positive(arm)
 
 
 def _surely_positive(arm: Moments) -> bool:

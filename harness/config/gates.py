@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from analysis.types import CLASS_KINDS, Gate, Metric, Word
-from harness.config import durations, plans
+from harness.config import asymptotic, durations, plans
 from harness.config import gatewords as words
 from harness.config.metrics import Scope, metric_of
 from harness.config.problems import Problems, Steps, listed, shown
@@ -53,7 +53,7 @@ def gates(shaped: dict[int, words.GateWords], scope: Scope, problems: Problems) 
 
 
 def _gate(gate: words.GateWords, path: Steps, scope: Scope, problems: Problems) -> Gate | None:
-    metric = metric_of(gate.metric, (*path, "metric"), scope, problems)
+    metric = metric_of(gate.metric, (*path, "metric"), replace(scope, unbounded=asymptotic.takes_any_number(gate)), problems)
     if metric is not None and metric.labelled:
         metric = replace(metric, least=scope.least, requested=scope.requested)
     if metric is not None and metric.kind == "action" and metric.lane != "challenger" and not gate.limits.keys() <= set(_OF_RATE):
@@ -78,6 +78,7 @@ def _gate(gate: words.GateWords, path: Steps, scope: Scope, problems: Problems) 
     _discordance(word, gate, metric, path, problems)
     _unit(word, gate, metric, path, problems)
     _method(word, gate, metric, path, problems)
+    asymptotic.check(gate, metric, path, problems)
     if gate.method == "group_sequential":
         plans.check_segments(each, path, scope, problems)
     if metric is None or limit is None:
@@ -98,6 +99,8 @@ def _gate(gate: words.GateWords, path: Steps, scope: Scope, problems: Problems) 
         unit=gate.unit,
         method=gate.method,
         plan=plans.plan_of(gate),
+        decide_at=gate.decide_at,
+        burn_in=gate.burn_in,
         unit_window_us=None if gate.unit_window is None else int(gate.unit_window * 1e6),
     )
 
@@ -147,7 +150,7 @@ def _limit(word: str, value: Any, gate: words.GateWords, metric: Metric | None, 
     if bound is not None and number >= bound:
         problems.add(where, f"got {value:g}, must be < {bound:g} {meaning}")
         return None
-    finest = _FINEST * (bound or 1.0)
+    finest = _FINEST * (bound or 0.0)
     if 0 < abs(number) < finest or (bound is not None and bound - number < finest):
         problems.add(where, f"got {value:g}, which no number of events tells from {0 if abs(number) < finest else bound:g} {meaning}")
         return None
@@ -251,7 +254,7 @@ def _method(word: str, gate: words.GateWords, metric: Metric | None, path: Steps
         return
     if gate.plan is not None:
         problems.add((*path, "plan"), f"is for method: group_sequential, got {gate.method}")
-    if gate.method == "mixture":
+    if gate.method in ("mixture", "asymptotic"):
         return
     others = (words.LatencyMetric, words.DifferenceMetric, words.CostMetric, words.ExcessDisagreementMetric, *_OF_ARMS)
     share = not isinstance(gate.metric, (*others, words.PythonMetric))

@@ -244,8 +244,10 @@ class GateWords(Words):
     small: Literal["hold", "report"] = "hold"
     unit: Literal["first", "ever", "mean"] = "first"
     unit_window: LongerThanZero | None = None
-    method: Literal["mixture", "beta-binomial", "group_sequential"] = "mixture"
+    method: Literal["mixture", "beta-binomial", "group_sequential", "asymptotic"] = "mixture"
     plan: PlanWords | None = None
+    decide_at: Annotated[int, Field(ge=1, le=10**12)] | None = None
+    burn_in: Annotated[int, Field(ge=100, le=10**12)] = 1_000
 
     @property
     def limits(self) -> dict[str, Any]:

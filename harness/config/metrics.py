@@ -15,6 +15,8 @@ from harness.core.rollout import Harm, Measure, Output, Policy, Segment
 
 _QUANTILE = re.compile(r"p([0-9]{1,2}(?:\.[0-9]{1,4})?)\Z")
 _LOG_LOSS_BOUND = 20.0
+_FREE = ("absolute_error", "squared_error", "difference")
+_OR = {True: ", or method: asymptotic", False: ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Scope:
     """What a gate may speak of. truths: names of the outcome's truths, None when that is broken. least: the least propensity of a label,
     None where none is declared. requested: whether it is recorded that labels were asked for. replica_share: of the events that the
     replica is asked about, None without a replica. measures: what is measured online. exposed: whether production says which arm served
-    a unit."""
+    a unit. unbounded: whether a number needs no range."""
 
     outputs: Known[Output]
     policies: Known[Policy]
@@ -35,6 +37,7 @@ class Scope:
     replica_share: float | None = None
     measures: Mapping[str, Measure] = field(default_factory=dict)
     exposed: bool = False
+    unbounded: bool = False
 
 
 def metric_of(metric: Any, path: Steps, scope: Scope, problems: Problems) -> Metric | None:
@@ -122,14 +125,14 @@ def _loss(metric: words.LossMetric, path: Steps, scope: Scope, problems: Problem
         judged = _judged(policy.output, path, scope, problems)
         return Metric(kind="loss", loss="zero_one", policy=policy.name, bound=1.0) if judged else None
     output = scope.outputs.find(name, (*path, "output"), problems)
-    span = _span(output, metric.loss, (*path, "output"), problems)
+    span = _span(output, metric.loss, (*path, "output"), scope, problems)
     if output is None or span is None or not _judged(output.name, path, scope, problems):
         return None
     if metric.loss == "log_loss" and output.range != (0.0, 1.0):
         problems.add((*path, "output"), f"log_loss needs a probability; declare outputs.{output.name}.range: [0, 1]")
         return None
     bound = {"absolute_error": span, "squared_error": span**2, "log_loss": _LOG_LOSS_BOUND}[metric.loss]
-    return Metric(kind="loss", loss=metric.loss, output=output.name, truth_name=_truth(output.name, scope), bound=bound)
+    return Metric(kind="loss", loss=metric.loss, output=output.name, truth_name=_truth(output.name, scope), bound=bound or None)
 
 
 def _latency(metric: words.LatencyMetric, path: Steps, scope: Scope, problems: Problems) -> Metric | None:
@@ -146,10 +149,10 @@ def _difference(metric: words.DifferenceMetric, path: Steps, scope: Scope, probl
     if quantile == 0.0:
         problems.add((*path, "difference"), f"got {shown(metric.difference)}, expected mean or a quantile as in p50, p95, p99 or p99.9")
     output = scope.outputs.find(metric.output, (*path, "output"), problems)
-    span = _span(output, "difference", (*path, "output"), problems)
+    span = _span(output, "difference", (*path, "output"), scope, problems)
     if output is None or span is None or quantile == 0.0:
         return None
-    return Metric(kind="difference", output=output.name, bound=span, quantile=quantile)
+    return Metric(kind="difference", output=output.name, bound=span or None, quantile=quantile)
 
 
 def _quantile(word: str) -> float:
@@ -233,16 +236,18 @@ def _online(metric: words.OnlineMetric, path: Steps, scope: Scope, problems: Pro
     )  # fmt: skip
 
 
-def _span(output: Output | None, what: str, path: Steps, problems: Problems) -> float | None:
-    """The largest possible difference of two values of a number output."""
+def _span(output: Output | None, what: str, path: Steps, scope: Scope, problems: Problems) -> float | None:
+    """The largest possible difference of two values of a number output; 0 where nobody knows and no bound is needed."""
     if output is None:
         return None
     if output.type != "number":
         problems.add(path, f"{what} needs an output of type number; {output.name} has the type {output.type}")
         return None
+    if output.range is None and scope.unbounded:
+        return 0.0
     if output.range is None:
         if not problems.is_broken(("outputs", output.name, "range")):
-            problems.add(path, f"{what} needs a bound; declare outputs.{output.name}.range: [lowest, highest]")
+            problems.add(path, f"{what} needs a bound; declare outputs.{output.name}.range: [lowest, highest]{_OR[what in _FREE]}")
         return None
     return output.range[1] - output.range[0]
 

@@ -67,9 +67,9 @@ def refold(rollout: Rollout, table: PairTable, *, as_of: int, stage: int, attemp
 
 
 def _sums(evidence: Evidence) -> bytes:
-    """What rows are computed from: sums and counts, and what was decided at planned looks. Nothing of any unit."""
+    """What rows are computed from: sums and counts, what was decided at planned looks, sums of squares. Nothing of any unit."""
     state = evidence.to_bytes()
-    planned = {name.removesuffix("said") for name in unpack(state)[1] if name.endswith(".said")}
+    planned = {name.rpartition(".")[0] + "." for name in unpack(state)[1] if name.endswith((".said", ".squares"))}
     return keep(state, (*SUMS, *sorted(planned)))
 
 

@@ -120,6 +120,38 @@ def test_an_equal_challenger_passes_and_a_worse_one_fails():
     assert evidence.failed_at("harm") in stream()[2] and evidence.failed_at("harm") < stream()[2][-1]
 
 
+SEQUENCE = replace(GATE, method="asymptotic", decide_at=10_000)
+
+
+def test_an_asymptotic_gate_says_nothing_before_its_burn_in_and_then_the_same_as_the_lifts():
+    """No pairs, no lifts: the sequence alone, dual to its interval, from so many units of each arm on."""
+    (good,) = judged(SEQUENCE, n=20_000).results()
+    assert (good.status, good.reason, good.method, good.n_units) == (Status.PASS, None, "asymptotic", 20_000)
+    assert -0.01 < good.lower < good.estimate < good.upper and good.log_e_pass > log(20)
+    (bad,) = judged(SEQUENCE, n=9_000, harm=(0.03, 0.07)).results()
+    assert (bad.status, bad.upper < -0.01) == (Status.FAIL, True) and bad.log_e_fail > log(20)
+    late = replace(SEQUENCE, burn_in=11_000, decide_at=30_000)
+    (waits,) = judged(late, n=20_000).results()
+    assert (waits.status, waits.reason, waits.lower, waits.log_e_pass) == (Status.UNDECIDED, "insufficient", None, 0.0)
+    assert judged(replace(late, burn_in=9_000), n=20_000).results()[0].lower is not None
+
+
+def test_an_asymptotic_gate_on_rare_events_stays_undecided():
+    """A normal is wrong where 50 of 10,000 units of an arm have an event: the default decides there by pairs, exactly."""
+    (rare,) = judged(SEQUENCE, n=20_000, harm=(0.005, 0.005)).results()
+    assert (rare.status, rare.reason, rare.log_e_pass, rare.log_e_fail) == (Status.UNDECIDED, "insufficient", 0.0, 0.0)
+    (pairs,) = judged(GATE, n=20_000, harm=(0.005, 0.005)).results()
+    assert (pairs.status, pairs.method) == (Status.PASS, "pairs")
+
+
+@pytest.mark.parametrize("wrong", [{"decide_at": None}, {"burn_in": 1}, {"method": "beta-binomial"}])
+def test_a_method_that_two_arms_do_not_take_is_a_compute_error(wrong):
+    """Nothing is tuned for an unknown number of units, and a split is tested exactly."""
+    split = replace(SEQUENCE, name="split", metric=Metric(kind="sample_ratio"), word="within")
+    evidence = judged(replace(SEQUENCE, **wrong), split, n=100)
+    assert [row.reason for row in evidence.results()] == ["compute_error", "compute_error"] and "InputError" in evidence.broken["harm"]
+
+
 def test_a_metric_of_which_more_is_better_has_the_other_sign():
     """Positive = challenger better, whatever is measured."""
     gate = replace(GATE, metric=replace(GATE.metric, better="higher"), word="better_by_more_than", limit=0.01)

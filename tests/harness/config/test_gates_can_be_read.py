@@ -123,8 +123,27 @@ def test_a_weighted_loss_by_a_segment_of_the_truth_is_refused() -> None:
     assert [problem.path for problem in refused.value.problems] == ["gates.0.each"]
 
 
+@pytest.mark.parametrize("metric", [{"loss": "absolute_error", "output": "age"}, {"loss": "squared_error", "output": "age"},
+                                    {"difference": "mean", "output": "age"}], ids=str)  # fmt: skip
+def test_a_number_without_a_range_is_read_by_an_asymptotic_sequence(metric: Any) -> None:
+    """Where nobody knows the largest value; the exact bets need one, and the problem names both ways out."""
+    outputs = {"age": {key: value for key, value in AGE["outputs"]["age"].items() if key != "range"}}
+    outcomes = {key: value for key, value in AGE["outcomes"].items() if key != "propensity"}
+    word = {"within": 1} if "difference" in metric else {"worse_by_at_most": 1e-9}
+    gate = {"name": "new", "metric": metric, **word, "method": "asymptotic", "decide_at": 5_000}
+    rollout = parse({**AGE, "outputs": outputs, "outcomes": outcomes, "gates": [gate]}, source="test", folder=Path())
+    assert broken_gates(rollout) == {} and rollout.gates[0].metric.bound is None
+    exact = {key: value for key, value in gate.items() if key not in ("method", "decide_at")}
+    with pytest.raises(ConfigError) as refused:
+        parse({**AGE, "outputs": outputs, "outcomes": outcomes, "gates": [exact]}, source="test", folder=Path())
+    (problem,) = refused.value.problems
+    assert problem.path == "gates.0.metric.output" and "range: [lowest, highest], or method: asymptotic" in problem.message
+
+
 WAYS: list[dict[str, Any]] = [
-    {"method": "beta-binomial"}, {"unit": "ever", "unit_window": "7d"}, {"unit": "mean", "unit_window": "7d"},
+    {"method": "beta-binomial"}, {"method": "asymptotic", "decide_at": 5_000},
+    {"method": "asymptotic", "decide_at": 5_000, "unit": "mean", "unit_window": "7d"},
+    {"unit": "ever", "unit_window": "7d"}, {"unit": "mean", "unit_window": "7d"},
     {"method": "group_sequential", "plan": {"maximum": 10_000, "looks": 5}},
     {"method": "group_sequential", "plan": {"maximum": 9_000, "looks": 5, "spending": "power", "parameter": 2}, "unit": "mean",
      "unit_window": "7d"},

@@ -60,6 +60,12 @@ def test_a_gate_compares_the_arms_of_what_is_measured(put: Callable[..., Any], s
     found = parse(put(*measured, "gates.5", gate), source="test", folder=Path()).gates[5]
     assert (found.metric.kind, found.metric.measure, found.metric.type, found.metric.better) == ("online", "appeals", "count", "lower")
     assert (found.metric.window_us, found.limit, found.metric.group) == (3 * 86_400 * 1_000_000, 0.02, "online")
+    wide = {**gate, "method": "asymptotic", "decide_at": 20_000, "burn_in": 2_000}
+    found = parse(put(*measured, "gates.5", wide), source="test", folder=Path()).gates[5]
+    assert (found.method, found.decide_at, found.burn_in) == ("asymptotic", 20_000, 2_000)
+    assert said(put(*measured, "gates.5", {**wide, "decide_at": 3_999})) == {
+        "gates.5.decide_at": "got 3999, but nothing is said before 2000 units of each arm; expected at least 4000"
+    }
     wrong = put(*measured, "gates.5", {**gate, "metric": {"online": "appeal"}})
     assert said(wrong) == {"gates.5.metric.online": "unknown measure `appeal`; expected appeals"}
     wrong = put(*measured, "gates.5", {"name": "few appeals", "metric": {"online": "appeals"}, "below": 0.1})
@@ -79,6 +85,7 @@ def test_a_gate_asks_whether_the_split_is_the_configured_one(put: Callable[..., 
     for more, path in (
         ({"below": 0.1, "within": ...}, "below"), ({"within": 1.0}, "within"), ({"each": ["gender"]}, "each"),
         ({"unit": "mean", "unit_window": "1d"}, "unit"), ({"method": "beta-binomial"}, "method"),
+        ({"method": "asymptotic", "decide_at": 5_000}, "method"),
         ({"method": "group_sequential", "plan": {"maximum": 1_000, "looks": 2}}, "method"),
     ):  # fmt: skip
         wrong = {key: value for key, value in {**gate, **more}.items() if value is not ...}

@@ -255,6 +255,21 @@ WRONG: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {  # name: (changes, 
     "the mean of a latency": (("gates.4.unit", "mean", "gates.4.unit_window", "7d"), {"gates.4.unit": "a quantile over events"}),
     "a closed form of a loss of numbers": (("gates.0.method", "beta-binomial"), {"gates.0.method": "expected mixture"}),
     "a closed form of a quantile": (("gates.4.method", "beta-binomial"), {"gates.4.method": "expected mixture"}),
+    "a normal of a rate": (("gates.2.method", "asymptotic", "gates.2.decide_at", 5_000), {"gates.2.method": "shares that may be rare"}),
+    "a normal of a quantile": (("gates.4.method", "asymptotic", "gates.4.decide_at", 5_000), {"gates.4.method": "expected mixture"}),
+    "a normal that is tuned for nothing": (("gates.0.method", "asymptotic"), {"gates.0.decide_at": "is missing"}),
+    "a normal that is tuned for a time before its burn-in": (
+        ("gates.0.method", "asymptotic", "gates.0.decide_at", 3_000, "gates.0.burn_in", 5_000), {"gates.0.decide_at": "at least 5000"}
+    ),
+    "a tuning without its method": (
+        ("gates.0.decide_at", 3_000, "gates.0.burn_in", 500),
+        {"gates.0.decide_at": "is for method: asymptotic", "gates.0.burn_in": "is for method: asymptotic"},
+    ),
+    "a burn-in of nothing": (("gates.0.method", "asymptotic", "gates.0.decide_at", 3_000, "gates.0.burn_in", 9), {"gates.0.burn_in": "9"}),
+    "a normal of windows": (
+        ("gates.0.method", "asymptotic", "gates.0.decide_at", 3_000, "gates.0.unit", "mean", "gates.0.unit_window", "7d"),
+        {"gates.0.unit": "expected first"},
+    ),
     "a method of later versions": (("gates.2.method", "msprt"), {"gates.2.method": "not available in this version"}),
     "negative margin": (("gates.0.worse_by_at_most", -0.25), {"gates.0.worse_by_at_most": "got -0.25, must be > 0"}),
     "margin of zero": (("gates.0.worse_by_at_most", 0), {"gates.0.worse_by_at_most": "got 0, must be > 0"}),

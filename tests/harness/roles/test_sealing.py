@@ -29,6 +29,8 @@ GATES = [
     {"name": "planned harm", "metric": {"harm": "minor_in"}, "worse_by_at_most": 0.5, "method": "group_sequential",
      "plan": {"maximum": 100, "looks": 3}},
     {"name": "higher", "metric": {"difference": "mean", "output": "age"}, "within": 30},
+    {"name": "moved", "metric": {"difference": "mean", "output": "age"}, "within": 1, "method": "asymptotic", "decide_at": 400,
+     "burn_in": 100, "each": ["region"]},
     {"name": "right", "metric": {"recall": "over_18"}, "worse_by_at_most": 0.5},
     {"name": "squares", "metric": {"loss": "squared_error", "output": "age"}, "worse_by_at_most": 10_000},
 ]  # fmt: skip
