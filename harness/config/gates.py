@@ -78,7 +78,6 @@ def _gate(gate: words.GateWords, path: Steps, scope: Scope, problems: Problems) 
     _discordance(word, gate, metric, path, problems)
     _unit(word, gate, metric, path, problems)
     _method(word, gate, metric, path, problems)
-    asymptotic.check(gate, metric, path, problems)
     if gate.method == "group_sequential":
         plans.check_segments(each, path, scope, problems)
     if metric is None or limit is None:
@@ -249,6 +248,7 @@ def _unit(word: str, gate: words.GateWords, metric: Metric | None, path: Steps, 
 
 def _method(word: str, gate: words.GateWords, metric: Metric | None, path: Steps, problems: Problems) -> None:
     """Whether the method takes what the gate counts."""
+    asymptotic.check(gate, metric, path, problems)
     if gate.method == "group_sequential":
         plans.check(word, gate, metric, path, problems)
         return
