@@ -16,6 +16,9 @@ Only the first exposure of a unit counts. Its value is fixed when its window is 
 that is seen in the other arm within the window is left out of that metric, and counted as `crossed`. A binary value is whether anything
 above 0 was measured, a count and a mean are sums, a ratio is two. Without a measurement a unit counts as 0, but for a mean that declares
 nothing else it does not count. Rows of one fold may come in any order, and the cut into folds moves nothing.
+
+A gate with `each` compares the arms within each value of a segment that the unit's first exposure tells; every listed value is a member of
+the closed test, passes and fails by itself, and has pairs, sums and lifts of its own units.
 """
 
 from __future__ import annotations
@@ -30,14 +33,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.fails import Fails, testable
+from analysis.gates import follow_segments
 from analysis.metrics.support import Floats, Ints
 from analysis.online.judge import ArmsTest, Evident, Series, Spec, SplitTest, judge, prepare
 from analysis.online.pairs import Blocks, check_share
+from analysis.online.segments import Slots, Words, check_codes
 from analysis.online.split import CONCENTRATION, fired, log_e_split
 from analysis.online.sums import N_FIRST, N_RARE, SURE_DENOMINATOR, Moments, Sums
 from analysis.online.units import Exposures, Measurements, Roster
 from analysis.packing import pack, unpack
-from analysis.plan import WHOLE, Plan
+from analysis.plan import WHOLE, Item, Plan, Value
 from analysis.prefix import Split
 from analysis.types import Gate, GateResult, InputError
 
@@ -50,18 +55,22 @@ class OnlineEvidence:
     """The statistics of the gates of a plan on two arms, after each look so far.
 
     plan: fixed; other bytes are refused. shares: the challenger's share of the units in each allocation period, in (0, 1); later periods
-    may be added before they begin, none may change. split_fired_at: the look at which traffic was found not to be split so; None while it
-    was not. strays: measurements of units that were not exposed by then. broken: gate -> the error that stopped it.
+    may be added before they begin, none may change. words: what codes of segments stand for: of each the values that the plan lists and
+    after them the words for all others; without it those of the plan alone. split_fired_at: the look at which traffic was found not to be
+    split so; None while it was not. strays: measurements of units that were not exposed by then. broken: gate -> the error that stopped it.
     """
 
     plan: Plan
     shares: Mapping[int, float]
+    words: Words | None = None
     last_look: int | None = field(init=False, default=None)
     split_fired_at: int | None = field(init=False, default=None)
     strays: int = field(init=False, default=0)
     broken: dict[str, str] = field(init=False, default_factory=dict)
     _tests: dict[str, ArmsTest | SplitTest] = field(init=False, default_factory=dict)
     _series: dict[Spec, Series] = field(init=False, default_factory=dict)
+    _slots: dict[Item, Slots] = field(init=False, default_factory=dict)
+    _parts: dict[tuple[Spec, Item], list[Series]] = field(init=False, default_factory=dict)
     _roster: Roster = field(init=False)
     _first: Tally = field(init=False, default_factory=dict)
     _kept: Tally = field(init=False, default_factory=dict)
@@ -73,15 +82,21 @@ class OnlineEvidence:
             check_share(share)
         items = {item: self.plan.values(item) or () for gate in self.gates for item in testable(gate)}
         self._fails = Fails(self.plan, "online", {item: Split(item, len(listed), list(listed)) for item, listed in items.items()})
+        words = {name: known for name, known in self.plan.listed.items() if known is not None} if self.words is None else self.words
         for gate in self.gates:
             with self._isolated(gate):
+                slots = {item: Slots.of(item, self.plan, words) for item in gate.each}
                 test = self._tests[gate.name] = prepare(gate)
                 if isinstance(test, ArmsTest):
                     self._series.setdefault(test.spec, Series(test.spec))
+                    self._slots |= slots
+                    for item, its in slots.items():
+                        self._parts.setdefault((test.spec, item), [Series(test.spec) for _ in its.values])
         covariates = sorted({spec.covariate for spec in self._series if spec.covariate is not None})
+        self.words = {name: words[name] for name in sorted({name for item in self._slots for name in item})}
         extra: dict[str, type] = {f"{k}.{name}": np.int64 if name == "n" else np.float64
                                   for k in range(len(self._series)) for name in ("total", "of", "n")}
-        self._roster = Roster(tuple(covariates), extra)
+        self._roster = Roster(tuple(covariates), tuple(self.words), extra)
 
     @property
     def gates(self) -> tuple[Gate, ...]:
@@ -148,8 +163,9 @@ class OnlineEvidence:
             self._add_split(split, at, look)
             for gate in self.gates:
                 with self._isolated(gate):
-                    seen = self._read(gate)
-                    paths[gate.name, WHOLE][0, at] = -np.inf if self._misdrawn(gate) else seen.log_e_fail
+                    for item in testable(gate):
+                        for slot, path in enumerate(paths[gate.name, item]):
+                            path[at] = -np.inf if self._misdrawn(gate) else self._read(gate, item, slot).log_e_fail
         self._fails.latch(self.gates, paths, looks)
         self.last_look = int(looks[-1])
 
@@ -168,6 +184,7 @@ class OnlineEvidence:
         missing = [name for name in self._roster.covariates if len(exposures) and name not in exposures.covariates]
         if missing:
             raise InputError(f"exposures need the covariate {missing[0]!r}; they have {', '.join(exposures.covariates) or 'none'}")
+        check_codes(exposures.segments, self.words or {}, len(exposures))
         if len(measurements) and not ((measurements.measure >= 0) & (measurements.measure < len(self.measures))).all():
             raise InputError(f"a measure is an index into {self.measures}, got {np.unique(measurements.measure).tolist()}")
         for k, name in enumerate(self.measures):
@@ -215,12 +232,22 @@ class OnlineEvidence:
         if spec.absent is not None:
             values = np.where(columns[f"{k}.n"][mine] > 0, values, spec.absent)
         before = columns[f"x.{spec.covariate}"][mine] if spec.covariate is not None else np.zeros(len(mine))
+        rows = values, columns[f"{k}.of"][mine], before, columns["arm"][mine], columns["period"][mine]
         with self._isolated(*users):
-            series.add(values, columns[f"{k}.of"][mine], before, columns["arm"][mine], columns["period"][mine], self.shares)
+            series.add(*rows, self.shares)
             series.n_events += int(columns[f"{k}.n"][mine].sum())
             series.n_left_out += int(np.count_nonzero(crossed))
+            for (its, item), parts in self._parts.items():
+                at = self._slots_of(item, mine) if its == spec else places[:0]
+                for slot in np.unique(at).tolist():
+                    parts[slot].add(*(row[at == slot] for row in rows), self.shares)
+                    parts[slot].n_events += int(columns[f"{k}.n"][mine[at == slot]].sum())
         for name in ("total", "of", "n"):
             columns[f"{k}.{name}"][places] = 0
+
+    def _slots_of(self, item: Item, places: Ints) -> Ints:
+        """The slot of each of these units, shape (n,)."""
+        return self._slots[item].slots({name: self._roster.columns[f"s.{name}"][places] for name in item}, len(places))
 
     # ------------------------------------------------------------------------------------------------------------ split
     def _fold_split(self, after: int | None, looks: Ints) -> tuple[list[Ints], list[Ints]]:
@@ -247,25 +274,42 @@ class OnlineEvidence:
         return gate.metric.kind == "online" and self.split_fired_at is not None
 
     # ---------------------------------------------------------------------------------------------------------- results
-    def _read(self, gate: Gate) -> Evident:
+    def _read(self, gate: Gate, item: Item = WHOLE, slot: int = 0) -> Evident:
         test = self._tests[gate.name]
-        return test.read(self._series[test.spec]) if isinstance(test, ArmsTest) else test.read(self._first, self.shares)
+        if not isinstance(test, ArmsTest):
+            return test.read(self._first, self.shares)
+        return test.read(self._parts[test.spec, item][slot] if item else self._series[test.spec])
 
     def results(self) -> tuple[GateResult, ...]:
-        """One row a gate at the last look folded, in the order of the config."""
-        return tuple(self._judged(gate) for gate in self.gates)
+        """Each gate's whole row and the rows of its segments at the last look folded, in the order of the config."""
+        return tuple(row for gate in self.gates for row in self._results_of(gate))
 
-    def _judged(self, gate: Gate) -> GateResult:
+    def _results_of(self, gate: Gate) -> Iterator[GateResult]:
+        whole, parts = self._judged(gate), []
+        for item in gate.each if gate.name in self._tests else ():
+            slots = self._slots[item]
+            exposed = np.bincount(self._slots_of(item, np.arange(self.n_units)), minlength=len(slots.values))
+            parts += [(self._judged(gate, item, slot), n > 0) for slot, n in enumerate(exposed.tolist()) if n or slot < slots.n_listed]
+        yield follow_segments(gate, whole, parts) if gate.each else whole
+        yield from (row for row, _ in parts)
+
+    def _judged(self, gate: Gate, item: Item = WHOLE, slot: int = 0) -> GateResult:
         seen = None
         if gate.name in self._tests and gate.name not in self.broken:
             with self._isolated(gate):
-                seen = self._read(gate)
-        return judge(gate, seen, failed=self.failed_at(gate.name) is not None, misdrawn=self.split_fired_at is not None,
-                     alpha=self.plan.alpha_of(gate), fail_level=self.plan.fail_level)
+                seen = self._read(gate, item, slot)
+        segment = dict(zip(item, self._slots[item].values[slot], strict=True)) if item else None
+        return judge(gate, seen, segment=segment, failed=(gate.name, item, slot) in self._fails.failed,
+                     misdrawn=self.split_fired_at is not None, alpha=self.plan.alpha_of(gate), fail_level=self.plan.fail_level)
 
-    def failed_at(self, gate: str) -> int | None:
-        """The look, in microseconds, at which a gate failed; None while it has not."""
-        return self._fails.failed.get((gate, WHOLE, 0))
+    def failed_at(self, gate: str, segment: Mapping[str, str] | None = None) -> int | None:
+        """The look, in microseconds, at which a row failed; None while it has not."""
+        item, value = tuple(segment or ()), tuple((segment or {}).values())
+        known: tuple[Value, ...] = self._slots[item].values if item in self._slots else () if item else ((),)
+        return self._fails.failed.get((gate, item, known.index(value))) if value in known else None
+
+    def _every_series(self) -> tuple[Series, ...]:
+        return *self._series.values(), *(series for parts in self._parts.values() for series in parts)
 
     # ------------------------------------------------------------------------------------------------------------ bytes
     def to_bytes(self) -> bytes:
@@ -273,14 +317,14 @@ class OnlineEvidence:
         periods = sorted(set(np.unique(self._roster.columns["period"]).tolist()))
         head = {
             "design": self._design(), "last_look": self.last_look, "split_fired_at": self.split_fired_at, "strays": self.strays,
-            "broken": self.broken, "failed": sorted([name, at] for (name, _, _), at in self._fails.failed.items()),
+            "broken": self.broken, "failed": sorted([*key, at] for key, at in self._fails.failed.items()),
             "shares": [[p, self.shares[p]] for p in periods],
-            "series": [[s.n_events, s.n_left_out, sorted(s.blocks)] for s in self._series.values()],
+            "series": [[s.n_events, s.n_left_out, sorted(s.blocks)] for s in self._every_series()],
             "split": [[[p, *counts.tolist()] for p, counts in sorted(tally.items())] for tally in (self._first, self._kept)],
         }
         arrays: dict[str, NDArray[Any]] = {"ids": self._roster.ids}
         arrays |= {f"units.{name}": column for name, column in self._roster.columns.items()}
-        for k, series in enumerate(self._series.values()):
+        for k, series in enumerate(self._every_series()):
             arrays |= {f"sums.{k}.{name}": array for name, array in _arrays(series.sums).items()}
             arrays |= {} if series.counts is None else {f"counts.{k}": series.counts}
             for p, blocks in series.blocks.items():
@@ -290,18 +334,18 @@ class OnlineEvidence:
     def _design(self) -> str:
         """SHA-256 of the plan and of every lift, bet and constant, to nine digits."""
         facts = [self.plan.digest(), *(test.facts() for test in self._tests.values()),
-                 repr((N_FIRST, N_RARE, SURE_DENOMINATOR, CONCENTRATION))]
+                 repr((N_FIRST, N_RARE, SURE_DENOMINATOR, CONCENTRATION)), repr(self.words)]
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
     @classmethod
-    def from_bytes(cls, plan: Plan, shares: Mapping[int, float], data: bytes) -> OnlineEvidence:
+    def from_bytes(cls, plan: Plan, shares: Mapping[int, float], data: bytes, words: Words | None = None) -> OnlineEvidence:
         """The state that `to_bytes` gave.
 
         Raises:
             InputError: the bytes are damaged, or belong to another plan, or the share of a period that has begun is another.
         """
         head, arrays = unpack(data)
-        new = cls(plan, shares)
+        new = cls(plan, shares, words)
         if head.get("design") != new._design():
             raise InputError("this evidence was folded under another plan or design: changed gates are a new attempt")
         for period, share in head["shares"]:
@@ -309,10 +353,10 @@ class OnlineEvidence:
                 raise InputError(f"period {period} began with the share {share}, got {new.shares.get(period)}: a new share is a new period")
         new.last_look, new.split_fired_at, new.strays = head["last_look"], head["split_fired_at"], head["strays"]
         new.broken = head["broken"]
-        new._fails.failed |= {(name, WHOLE, 0): at for name, at in head["failed"]}
+        new._fails.failed |= {(name, tuple(item), slot): at for name, item, slot, at in head["failed"]}
         new._roster.ids = arrays["ids"]
         new._roster.columns = {name: arrays[f"units.{name}"] for name in new._roster.columns}
-        for k, (series, (n_events, n_left_out, periods)) in enumerate(zip(new._series.values(), head["series"], strict=True)):
+        for k, (series, (n_events, n_left_out, periods)) in enumerate(zip(new._every_series(), head["series"], strict=True)):
             series.n_events, series.n_left_out = n_events, n_left_out
             series.sums = _sums({name: arrays[f"sums.{k}.{name}"] for name in _arrays(Sums())})
             series.counts = arrays.get(f"counts.{k}")

@@ -253,9 +253,9 @@ def prepare(gate: Gate) -> ArmsTest | SplitTest:
     Raises:
         InputError: the gate cannot be computed.
     """
-    if gate.each:
-        raise InputError(f"{gate.name}: a gate on two arms cannot be split by segments")
     if gate.metric.kind == "sample_ratio":
+        if gate.each:
+            raise InputError(f"{gate.name}: the split of traffic is tested as a whole, not by segments")
         if gate.word != "within" or not 0.0 < gate.limit < 1.0:
             raise InputError(f"{gate.name}: a sample_ratio takes within, a difference of shares in (0, 1), got {gate.word} {gate.limit}")
         if gate.method != "mixture":
@@ -277,18 +277,22 @@ def _bounded(gate: Gate, bound: float) -> Design:
                            discordance=gate.discordance))
 
 
-def judge(gate: Gate, seen: Evident | None, *, failed: bool, misdrawn: bool, alpha: float, fail_level: float) -> GateResult:
-    """The result of one gate. Fail beats pass; an error, a wrong split of traffic or too few units turn a pass into undecided.
+def judge(
+    gate: Gate, seen: Evident | None, *, segment: Mapping[str, str] | None = None, failed: bool, misdrawn: bool, alpha: float,
+    fail_level: float,
+) -> GateResult:
+    """The result of one row. Fail beats pass; an error, a wrong split of traffic or too few units turn a pass into undecided.
 
     Args:
         gate: The gate.
         seen: What its test made of the evidence; None where an error stopped it.
+        segment: The value of a segment that the row speaks of; None for all units.
         failed: Whether its fail is latched.
         misdrawn: Whether traffic is not split as configured.
         alpha: The level of its pass.
         fail_level: The level of its own fail, for the interval.
     """
-    blank = GateResult(name=gate.name, segment=None, status=Status.FAIL if failed else Status.UNDECIDED, reason=None, estimate=None,
+    blank = GateResult(name=gate.name, segment=segment, status=Status.FAIL if failed else Status.UNDECIDED, reason=None, estimate=None,
                        lower=None, upper=None, limit=gate.limit, n_units=0, n_events=0, estimate_events=None, alpha=alpha, method="",
                        log_e_pass=None, log_e_fail=None, on_fail=gate.on_fail, dry_run=gate.dry_run)
     if seen is None:

@@ -27,7 +27,8 @@ class Exposures:
     """Which arm served which unit, as production recorded it; arrays of shape (n,), in any order.
 
     unit: uint64. at: int64 microseconds. arm: int8, 0 incumbent, 1 challenger. period: int32, one number for each time of constant
-    allocation. covariates: for each name a number known of the unit before its exposure; 0 for units without a history.
+    allocation. covariates: for each name a number known of the unit before its exposure; 0 for units without a history. segments: for
+    each name the code of the unit's value, int32, one of those that the evidence was given words for.
     """
 
     unit: Ids
@@ -35,10 +36,15 @@ class Exposures:
     arm: NDArray[Any]
     period: NDArray[Any]
     covariates: Mapping[str, Floats] = field(default_factory=dict)
+    segments: Mapping[str, Ints] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _store(self, "exposures", unit=np.uint64, at=np.int64, arm=np.int8, period=np.int32)
         object.__setattr__(self, "covariates", {name: np.asarray(x, np.float64) for name, x in sorted(self.covariates.items())})
+        object.__setattr__(self, "segments", {name: np.asarray(x, np.int32) for name, x in sorted(self.segments.items())})
+        lengths = {name: len(codes) for name, codes in self.segments.items() if len(codes) != len(self.unit)}
+        if lengths:
+            raise InputError(f"segments must have one code for each of {len(self.unit)} rows, got {lengths}")
         if not np.isin(self.arm, (INCUMBENT, CHALLENGER)).all():
             raise InputError(f"an arm is 0 (incumbent) or 1 (challenger), got {np.unique(self.arm).tolist()}")
         for name, x in self.covariates.items():
@@ -112,17 +118,20 @@ class Roster:
     """All units so far, by rising id, with what is kept of each: columns of shape (units,).
 
     columns: `first` (its first exposure, microseconds), `arm` and `period` (those of the first), `crossed` (its first exposure to the
-    other arm, else never), `left` (its first exposure to the other arm in the same period), `x.NAME` (covariates), and what others add.
+    other arm, else never), `left` (its first exposure to the other arm in the same period), `x.NAME` (covariates) and `s.NAME` (codes of
+    segments, both of the first exposure), and what others add.
     """
 
     covariates: tuple[str, ...]
+    segments: tuple[str, ...] = ()
     extra: Mapping[str, type] = field(default_factory=dict)
     ids: Ids = field(default_factory=lambda: np.zeros(0, np.uint64))
     columns: Columns = field(init=False)
 
     def __post_init__(self) -> None:
         kinds = {"first": np.int64, "arm": np.int8, "period": np.int32, "crossed": np.int64, "left": np.int64,
-                 **{f"x.{name}": np.float64 for name in self.covariates}, **self.extra}
+                 **{f"x.{name}": np.float64 for name in self.covariates}, **{f"s.{name}": np.int32 for name in self.segments},
+                 **self.extra}
         self.columns = {name: np.zeros(len(self.ids), kind) for name, kind in kinds.items()}
 
     def __len__(self) -> int:
@@ -144,7 +153,9 @@ class Roster:
         missing = [name for name in self.covariates if len(exposures) and name not in exposures.covariates]
         if missing:
             raise InputError(f"exposures need the covariate {missing[0]!r}; they have {', '.join(exposures.covariates) or 'none'}")
-        extra = [exposures.covariates[name] for name in self.covariates] if len(exposures) else []
+        told = {**{f"x.{name}": exposures.covariates.get(name) for name in self.covariates},
+                **{f"s.{name}": exposures.segments.get(name) for name in self.segments}}
+        extra = [np.zeros(0) if x is None else x for x in told.values()]
         order = np.lexsort([*extra, exposures.period, exposures.arm, exposures.at, exposures.unit])
         unit, at = exposures.unit[order], exposures.at[order]
         arm, period = exposures.arm[order], exposures.period[order]
@@ -152,7 +163,7 @@ class Roster:
         fresh = np.flatnonzero(self.places(distinct) < 0)
         where, rows = np.searchsorted(self.ids, distinct[fresh]), first[fresh]
         new = {"first": at[rows], "arm": arm[rows], "period": period[rows],
-               **{f"x.{name}": x[order][rows] for name, x in zip(self.covariates, extra, strict=False)}}
+               **{name: x[order][rows] for name, x in zip(told, extra, strict=True)}}
         self.ids = np.insert(self.ids, where, distinct[fresh])
         for name, column in self.columns.items():
             self.columns[name] = np.insert(column, where, new.get(name, NEVER if name in ("crossed", "left") else 0))

@@ -103,9 +103,11 @@ def _arms(rollout: Rollout, gate: Gate, traffic: _Traffic) -> Iterator[Row]:
             if traffic.a_day:
                 says += "; every event is of a new unit"
                 days = found.units / (traffic.a_day * 100.0 / rollout.sample_percent) + wait
+        says += "; times the number of values, in each of them" if gate.each else ""
+        values = {name: "(each value)" for item in gate.each for name in item}
         yield Row(
-            gate=gate.name, segment={"canary": f"{percent:g} %"}, ends=found.ends, units=found.units, events=None, labels=None, days=days,
-            says=says,
+            gate=gate.name, segment={"canary": f"{percent:g} %", **values}, ends=found.ends, units=found.units, events=None, labels=None,
+            days=days, says=says,
         )  # fmt: skip
 
 

@@ -268,13 +268,16 @@ def _method(word: str, gate: words.GateWords, metric: Metric | None, path: Steps
 def _each(gate: words.GateWords, metric: Metric | None, path: Steps, scope: Scope, problems: Problems) -> tuple[tuple[str, ...], ...]:
     """What the gate is split by, names checked."""
     where, found = (*path, "each"), [tuple(item) for item in gate.each or ()]
-    if found and isinstance(gate.metric, _OF_ARMS):
-        problems.add(where, "is for gates on pairs; exposures carry no segments")
+    if found and isinstance(gate.metric, words.SampleRatioMetric):
+        problems.add(where, "is for gates on what is measured; the split of traffic is tested as a whole")
         return ()
     for number, item in enumerate(found):
         for name in item:
             segment = scope.segments.find(name, where, problems)
-            if segment is not None and segment.truth is not None and metric is not None and not metric.labelled:
+            if segment is not None and isinstance(gate.metric, words.OnlineMetric):
+                if scope.carried is not None and name not in scope.carried:
+                    problems.add(where, f"exposures do not tell `{name}`; expected exposures.segments.{name}, where it stands there")
+            elif segment is not None and segment.truth is not None and metric is not None and not metric.labelled:
                 problems.add(where, f"`{name}` is a segment by truth, for gates on labels; {metric.kind} has no labels")
             elif segment is not None and segment.truth is not None and metric is not None and _of_all_pairs(metric):
                 problems.add(where, f"`{name}` is a segment by truth; a {metric.kind} weighted by a propensity speaks of all pairs, and of "

@@ -73,12 +73,12 @@ def _fields(parts: Parts, problems: Problems) -> dict[str, Any]:
     known_policies = policies.policies(parts, outputs, segments, tuple(models), problems)
     harms = policies.harms(parts, known_policies, problems)
     truths = frozenset(outcomes.truth) if outcomes else frozenset() if "outcomes" not in parts.document else None
-    measures = online.measures(parts, problems)
+    measures, exposures = online.measures(parts, problems), online.exposures(parts, segments, problems)
     scope = Scope(
         outputs, known_policies, harms, segments, tuple(models), truths, least=outcomes.least if outcomes else None,
         requested=outcomes is not None and outcomes.requested is not None,
         replica_share=models["replica"].percent / 100.0 if "replica" in models else None, measures=measures,
-        exposed="exposures" in parts.document,
+        exposed="exposures" in parts.document, carried=None if parts.exposures is None else frozenset(parts.exposures.segments),
     )  # fmt: skip
     events = parts.events
     return {
@@ -89,7 +89,7 @@ def _fields(parts: Parts, problems: Problems) -> dict[str, Any]:
         "policies": dict(known_policies.usable),
         "harms": dict(harms.usable),
         "outcomes": outcomes,
-        "exposures": online.exposures(parts),
+        "exposures": exposures,
         "online": measures,
         "sample_percent": simple["sample"].percent if simple["sample"] else None,
         "window_s": simple["pairing"].window if simple["pairing"] else None,

@@ -24,7 +24,7 @@ class Scope:
     """What a gate may speak of. truths: names of the outcome's truths, None when that is broken. least: the least propensity of a label,
     None where none is declared. requested: whether it is recorded that labels were asked for. replica_share: of the events that the
     replica is asked about, None without a replica. measures: what is measured online. exposed: whether production says which arm served
-    a unit. unbounded: whether a number needs no range."""
+    a unit. carried: the segments that it says with it, None when that is broken. unbounded: whether a number needs no range."""
 
     outputs: Known[Output]
     policies: Known[Policy]
@@ -37,6 +37,7 @@ class Scope:
     replica_share: float | None = None
     measures: Mapping[str, Measure] = field(default_factory=dict)
     exposed: bool = False
+    carried: frozenset[str] | None = frozenset()
     unbounded: bool = False
 
 

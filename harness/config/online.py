@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from harness.config.problems import Problems, Steps
+from harness.config.problems import Known, Problems, Steps
 from harness.config.shape import Parts
 from harness.config.words import OnlineWords
-from harness.core.rollout import Exposures, Measure
+from harness.core.rollout import Exposures, Measure, Segment
 
+_MOST_CROSSED = 2**32
 _POINTERS = {"binary": (), "count": (), "mean": ("value",), "ratio": ("value", "of")}
 
 
-def exposures(parts: Parts) -> Exposures | None:
-    """Where production says which arm served a unit."""
+def exposures(parts: Parts, segments: Known[Segment], problems: Problems) -> Exposures | None:
+    """Where production says which arm served a unit, and what it says of the unit."""
     words = parts.exposures
-    return Exposures(topic=words.topic, unit=words.unit, arm=words.arm, percent=words.percent) if words else None
+    if words is None:
+        return None
+    n_crossed = 1
+    for name in words.segments:
+        where = ("exposures", "segments", name)
+        segment = segments.find(name, where, problems)
+        if segment is not None and segment.truth is not None:
+            problems.add(where, "is a segment by truth, which nobody knows when a unit is exposed")
+        elif segment is not None and not segment.values:
+            problems.add(where, f"lists no values; arms are compared by segments with events.segments.{name}.values")
+        elif segment is not None:
+            n_crossed *= len(segment.words)
+    if n_crossed > _MOST_CROSSED:
+        problems.add(("exposures", "segments"), f"have {n_crossed} combinations of values, at most {_MOST_CROSSED} can be told apart")
+    return Exposures(topic=words.topic, unit=words.unit, arm=words.arm, percent=words.percent, segments=dict(words.segments))
 
 
 def measures(parts: Parts, problems: Problems) -> dict[str, Measure]:

@@ -199,6 +199,7 @@ class ExposuresWords(Words):
     unit: Place
     arm: Pointer = Field(description="incumbent or challenger")
     percent: Pointer | None = Field(None, description="the challenger's share when the unit was assigned; without it that of the stage")
+    segments: dict[Name, Place] = Field({}, description="where the unit's value of a segment stands; only of those that list their values")
 
 
 class OnlineWords(Words):

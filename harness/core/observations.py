@@ -1,18 +1,23 @@
 """What production reports of a canary: which arm served a unit (an exposure), and what happened to it later (a measurement).
 
-Both are structured CloudEvents. Nothing of a record is kept but its keyed hashes, its time and its numbers.
+Both are structured CloudEvents. Nothing of a record is kept but its keyed hashes, its time, its numbers and which
+of the values that the config lists its unit has.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from harness.core.outputs import finite
 from harness.core.outputs import pointer as resolve
-from harness.core.reading import attributes_problem, field_reader, stated_time, word_of
-from harness.core.rollout import Exposures, Measure, Rollout
+from harness.core.reading import attributes_problem, field_reader, segment_reader, stated_time, word_of
+from harness.core.rollout import Exposures, Measure, Rollout, Segment
 from harness.core.routing import Hasher
 
 ARMS = ("incumbent", "challenger")
@@ -20,13 +25,31 @@ ARMS = ("incumbent", "challenger")
 
 class Observation(NamedTuple):
     """One exposure (value 0: incumbent, 1: challenger; of: the challenger's percent, NaN where it is not said) or one measurement (value,
-    and of for a ratio). key: 14 bytes that tell a second copy. arrived: microseconds, rising along a source."""
+    and of for a ratio). key: 14 bytes that tell a second copy. arrived: microseconds, rising along a source. segments: of an exposure its
+    values of the exposed segments, as one number (`segment_codes`)."""
 
     key: bytes
     unit: int
     arrived: int
     value: float
     of: float
+    segments: int = 0
+
+
+def exposed_segments(rollout: Rollout) -> tuple[Segment, ...]:
+    """The segments that exposures carry, by name, read from where they stand there."""
+    places = rollout.exposures.segments if rollout.exposures is not None else {}
+    return tuple(replace(segment, field=places[segment.name])
+                 for segment in sorted(rollout.events.segments, key=lambda each: each.name) if segment.name in places)  # fmt: skip
+
+
+def segment_codes(rollout: Rollout, packed: NDArray[np.uint64]) -> dict[str, NDArray[np.int64]]:
+    """The code of each value among its segment's words, by name, shape (n,) each, from what exposures carry."""
+    found, left = {}, packed
+    for segment in exposed_segments(rollout):
+        left, code = np.divmod(left, np.uint64(len(segment.words)))
+        found[segment.name] = code.astype(np.int64)
+    return found
 
 
 class ObservationReader:
@@ -38,6 +61,8 @@ class ObservationReader:
             raise ValueError("this rollout reads no exposures")
         self._hasher = hasher
         self._unit: Callable[[Any], object] = field_reader(spec.unit)
+        exposed = exposed_segments(rollout) if source == "exposures" else ()
+        self._segments = [(segment_reader(each), {word: code for code, word in enumerate(each.words)}) for each in reversed(exposed)]
         self._numbers = self._of_exposure(spec) if isinstance(spec, Exposures) else self._of_measure(spec)
 
     def read(self, document: Any) -> Observation | str:
@@ -56,7 +81,14 @@ class ObservationReader:
         if isinstance(numbers, str):
             return numbers
         key = self._hasher.key(document["source"], document["id"])
-        return Observation(key, self._hasher.unit(unit), -1 if stated is None else stated, *numbers)
+        return Observation(key, self._hasher.unit(unit), -1 if stated is None else stated, *numbers, self._packed(document))
+
+    def _packed(self, document: Any) -> int:
+        """The values of its segments as one number, the first segment lowest; see `segment_codes`."""
+        packed = 0
+        for value, codes in self._segments:
+            packed = packed * len(codes) + codes[value(document)]
+        return packed
 
     def _of_exposure(self, spec: Exposures) -> Callable[[Any], tuple[float, float] | str]:
         def numbers(data: Any) -> tuple[float, float] | str:

@@ -104,8 +104,8 @@ def field_reader(field: str) -> Callable[[dict[str, Any]], Any]:
     return lambda document: find(document.get("data"))
 
 
-def _segment_reader(segment: Segment) -> Callable[[dict[str, Any]], str]:
-    """Reads one segment's value of an event."""
+def segment_reader(segment: Segment) -> Callable[[dict[str, Any]], str]:
+    """Reads one segment's value of an event, or of an exposure."""
     find, (name, in_data) = field_reader(segment.field or ""), _plain_field(segment.field or "")
     listed, other = frozenset(segment.values), segment.other
 
@@ -142,7 +142,7 @@ class Reader:
     def __init__(self, rollout: Rollout, hasher: Hasher) -> None:
         self.rollout, self.hasher = rollout, hasher
         self._recorded = recorded_decisions(rollout)
-        self._segments = tuple(_segment_reader(segment) for segment in rollout.event_segments)
+        self._segments = tuple(segment_reader(segment) for segment in rollout.event_segments)
         self._find_unit = field_reader(rollout.events.unit)
 
     # ------------------------------------------------------------------------------------------------------------------ events

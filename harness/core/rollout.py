@@ -44,6 +44,11 @@ class Segment:
         return self.bin_names if self.truth else (self.values or None)
 
     @property
+    def words(self) -> tuple[str, ...]:
+        """Every value that there can be where the config lists them: those listed, and after them the words for all others."""
+        return tuple(dict.fromkeys((*self.values, self.other, self.missing)))
+
+    @property
     def bin_names(self) -> tuple[str, ...]:
         """One name a bin, as in [13, 16)."""
         return tuple(f"[{low:g}, {high:g})" for low, high in zip(self.bins, self.bins[1:], strict=False))
@@ -178,13 +183,15 @@ class Outcomes:
 class Exposures:
     """Where production says which arm served a unit. Pointers lead into the record's data.
 
-    arm: "incumbent" or "challenger". percent: the challenger's share when the unit was assigned; None: that of the stage.
+    arm: "incumbent" or "challenger". percent: the challenger's share when the unit was assigned; None: that of the stage. segments: of
+    these, which list their values, the unit's value: attributes or pointers, by name.
     """
 
     topic: str
     unit: str
     arm: str
     percent: str | None = None
+    segments: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

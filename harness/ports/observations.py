@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from harness.core.observations import Observation
 
-ROW = [("unit", "<u8"), ("arrived", "<i8"), ("value", "<f8"), ("of", "<f8")]
+ROW = [("unit", "<u8"), ("arrived", "<i8"), ("value", "<f8"), ("of", "<f8"), ("segments", "<u8")]
 """The fields of a row, as a NumPy dtype."""
 
 

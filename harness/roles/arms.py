@@ -18,6 +18,7 @@ from analysis.online.evidence import OnlineEvidence
 from analysis.online.units import Exposures, Measurements
 from analysis.plan import Plan
 from analysis.types import GateResult, InputError
+from harness.core.observations import exposed_segments, segment_codes
 from harness.core.reading import timestamp
 from harness.core.rollout import Rollout
 from harness.ports.observations import ROW, ObservationLog
@@ -38,7 +39,8 @@ class Arms:
         self._topology, self._plan, self._log = topology, plan, log
         self._percent, self.look = percent, since
         self._grid = int(rollout.looks_s * 1e6)
-        self._evidence = OnlineEvidence(plan, {})
+        self._rollout, self._words = rollout, {segment.name: segment.words for segment in exposed_segments(rollout)}
+        self._evidence = OnlineEvidence(plan, {}, self._words)
         self._next = dict.fromkeys(topology.observed, 0)  # source -> the chunk to read next
         self._kept: dict[str, tuple[int, NDArray[Any]]] = {source: (0, np.empty(0, ROW)) for source in topology.observed}
 
@@ -55,7 +57,8 @@ class Arms:
         """The state that `to_bytes` gave. Raises InputError, ValueError or KeyError for another plan's, or damaged bytes."""
         head, _, blob = data.partition(b"\n")
         saved = json.loads(head)
-        self._evidence = OnlineEvidence.from_bytes(self._plan, {int(period): share for period, share in saved["shares"]}, blob)
+        shares = {int(period): share for period, share in saved["shares"]}
+        self._evidence = OnlineEvidence.from_bytes(self._plan, shares, blob, self._words)
         self.look = saved["look"]
         self._next = {source: saved["chunks"].get(source, 0) for source in self._topology.observed}
         self._kept = {source: (chunk, np.empty(0, ROW)) for source, chunk in self._next.items()}
@@ -109,7 +112,8 @@ class Arms:
         drawn = (period > 0) & (period < 100 * PER_PERCENT)
         rows, period = rows[drawn], period[drawn]
         self._evidence.shares = {each: each / (100.0 * PER_PERCENT) for each in np.unique(period).tolist()} | dict(self._evidence.shares)
-        return Exposures(unit=rows["unit"], at=rows["arrived"], arm=rows["value"].astype(np.int8), period=period)
+        segments = segment_codes(self._rollout, rows["segments"])
+        return Exposures(unit=rows["unit"], at=rows["arrived"], arm=rows["value"].astype(np.int8), period=period, segments=segments)
 
     def _measurements(self, parts: dict[str, list[NDArray[Any]]]) -> Measurements:
         """Those that a gate reads."""

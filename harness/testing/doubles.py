@@ -232,7 +232,7 @@ class MemoryObservationLog:
 
     def __init__(self) -> None:
         self._observed: dict[str, Observed] = {}
-        self._rows: dict[str, list[tuple[int, int, float, float] | None]] = {}
+        self._rows: dict[str, list[tuple[int, int, float, float, int] | None]] = {}
         self._keys: set[tuple[str, bytes]] = set()
 
     def load(self, source: str) -> Observed:

@@ -18,7 +18,7 @@ from harness.core.routing import KEY_BYTES
 from harness.ports.observations import ROW, Observed
 
 DEDUP_S = 7 * 86_400.0
-_ROW = struct.Struct("<Qqdd")
+_ROW = struct.Struct("<QqddQ")
 
 
 class RedisObservationLog:

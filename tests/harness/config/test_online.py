@@ -40,6 +40,9 @@ def test_they_are_read_as_written(put: Callable[..., Any]) -> None:
         (("exposures", EXPOSURES, "online", {"a": APPEALS, "b": APPEALS}), {"online.b.topic": "the topic of online.a"}),
         (("exposures", EXPOSURES, "online", {"a": {**APPEALS, "topic": "age-test.mirror"}}), {"online.a.topic": "writes itself"}),
         (("exposures", {**EXPOSURES, "arm": "arm"}), {"exposures.arm": "JSON pointer"}),
+        (("exposures", {**EXPOSURES, "segments": {"gender": "/g"}}), {"exposures.segments.gender": "events.segments.gender.values"}),
+        (("exposures", {**EXPOSURES, "segments": {"true_age": "/a"}}), {"exposures.segments.true_age": "segment by truth"}),
+        (("exposures", {**EXPOSURES, "segments": {"platfrom": "/p"}}), {"exposures.segments.platfrom": "did you mean `platform`"}),
         (("stages.1.stop_after", {"let_in": 3}), {"stages.1.stop_after": "nobody knows whom the challenger served"}),
     ],
 )  # fmt: skip
@@ -71,7 +74,10 @@ def test_a_gate_compares_the_arms_of_what_is_measured(put: Callable[..., Any], s
     wrong = put(*measured, "gates.5", {"name": "few appeals", "metric": {"online": "appeals"}, "below": 0.1})
     assert said(wrong).keys() == {"gates.5.below"}
     wrong = put(*measured, "gates.5", {**gate, "each": ["gender"]})
-    assert said(wrong).keys() == {"gates.5.each"}
+    assert said(wrong).keys() == {"gates.5.each"} and "expected exposures.segments.gender" in said(wrong)["gates.5.each"]
+    told = {**EXPOSURES, "segments": {"platform": "/device"}}
+    found = parse(put("exposures", told, *measured[2:], "gates.5", {**gate, "each": ["platform"]}), source="test", folder=Path())
+    assert (found.gates[5].each, found.exposures and found.exposures.segments) == ((("platform",),), {"platform": "/device"})
 
 
 def test_a_gate_asks_whether_the_split_is_the_configured_one(put: Callable[..., Any], said: Callable[[object], dict[str, str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from typing import Any
@@ -11,12 +12,16 @@ import pytest
 
 from analysis.plan import Plan
 from analysis.types import Gate, Metric, Status
+from harness.adapters.codec import MsgpackCodec
 from harness.core.observations import Observation
-from harness.core.rollout import Exposures, Measure
+from harness.core.reading import WATERMARK, timestamp
+from harness.core.rollout import Exposures, Measure, Segment
+from harness.ports.clock import ManualClock
 from harness.ports.observations import Observed
 from harness.roles import topology
 from harness.roles.arms import Arms, restored
-from harness.testing.doubles import MemoryBus, MemoryObservationLog
+from harness.roles.observer import Observer
+from harness.testing.doubles import MemoryBus, MemoryIntake, MemoryObservationLog
 from harness.testing.samples import rollout
 
 HOUR = 3_600_000_000
@@ -148,6 +153,69 @@ def test_a_gate_on_the_split_passes_when_it_is_the_configured_one_and_fails_when
     arms.advance()
     (row,) = arms.results()
     assert (row.status, row.n_units, row.estimate) == (status, 8_000, pytest.approx(0.5 - percent / 100.0, abs=0.02))
+
+
+REGION = Segment(name="region", field="/region", values=("SE", "ES", "PT"))
+SPLIT = replace(
+    ROLLOUT, events=replace(ROLLOUT.events, segments=(REGION,)),
+    exposures=Exposures(topic="exposures", unit="subject", arm="/arm", segments={"region": "/where"}),
+)  # fmt: skip
+
+
+def reported(seed: int, *, units: int, appeals: dict[str, tuple[float, float]]) -> dict[str, list[bytes]]:
+    """What production writes: an exposure of each unit, and the appeals a quarter of an hour later, as CloudEvents."""
+    rng, found = np.random.default_rng(seed), {"exposures/0": list[bytes](), "appeals/0": list[bytes]()}
+    regions = list(appeals)
+    for n in range(units):
+        at, arm, region = SINCE + 1 + n * (20 * HOUR // units), int(rng.integers(2)), regions[int(rng.integers(len(regions)))]
+        event = {"specversion": "1.0", "id": f"x{n}", "source": "gateway", "type": "exposure", "subject": f"u{n}", "time": timestamp(at),
+                 "data": {"arm": ("incumbent", "challenger")[arm], "where": region}}  # fmt: skip
+        found["exposures/0"].append(json.dumps(event).encode())
+        if rng.random() < appeals[region][arm]:
+            found["appeals/0"].append(json.dumps({**event, "id": f"a{n}", "time": timestamp(at + HOUR // 4), "data": {}}).encode())
+    return found
+
+
+def read(records: dict[str, list[bytes]], *gates: Gate) -> Arms:
+    """The arms of what the observer stored of these records, up to the end of the last window."""
+    clock, log, bus = ManualClock(SINCE + 24 * HOUR), MemoryObservationLog(), MemoryBus()
+    known = topology.create(SPLIT, 1, bus)
+    observer = Observer(SPLIT, known, bus=bus, log=log, intake=MemoryIntake(), codec=MsgpackCodec(), clock=clock)
+    observer.hold(SOURCES)
+    for source, values in records.items():
+        bus.append(known.observed[source], [*values, json.dumps({"type": WATERMARK, "time": timestamp(SINCE + 24 * HOUR)}).encode()])
+    while observer.step():
+        pass
+    listed = {segment.name: segment.listed for segment in SPLIT.events.segments}
+    arms = Arms(SPLIT, known, Plan(gates, alpha=0.05, n_stages=1, listed=listed), log, percent=50.0, since=SINCE)
+    arms.advance()
+    return restored(Arms(SPLIT, known, Plan(gates, alpha=0.05, n_stages=1, listed=listed), log, percent=50.0, since=SINCE), arms.to_bytes())
+
+
+def test_a_harm_in_one_region_is_found_there_and_named_though_the_whole_looks_fine():
+    """From the exposures that production wrote, through the observer, to rows of each value: SE is worse, ES better by as much."""
+    each = replace(PLAN.gates[0], each=(("region",),))
+    arms = read(reported(8, units=9_000, appeals={"SE": (0.1, 0.3), "ES": (0.3, 0.1)}), PLAN.gates[0], replace(each, name="anywhere"))
+    whole, *rows = arms.results()
+    by_region = {row.segment["region"]: row for row in rows if row.segment}
+    assert whole.status is Status.PASS and rows[0].segment is None and rows[0].status is Status.FAIL
+    assert {region: row.status for region, row in by_region.items()} == {
+        "SE": Status.FAIL, "ES": Status.PASS, "PT": Status.UNDECIDED
+    }
+    assert by_region["SE"].n_units + by_region["ES"].n_units == whole.n_units == 9_000 and by_region["PT"].n_units == 0
+
+
+def test_a_listed_region_that_nobody_has_seen_holds_and_an_unlisted_one_can_hold():
+    """Two of three are good: no pass of the whole. A value outside the list has a row of its own."""
+    gate = replace(PLAN.gates[0], each=(("region",),))
+    whole, *rows = read(reported(9, units=8_000, appeals={"SE": (0.1, 0.1), "ES": (0.1, 0.1)}), gate).results()
+    assert (whole.status, whole.reason) == (Status.UNDECIDED, "insufficient")
+    assert [(row.segment, row.status) for row in rows if row.segment] == [
+        ({"region": "SE"}, Status.PASS), ({"region": "ES"}, Status.PASS), ({"region": "PT"}, Status.UNDECIDED)
+    ]  # fmt: skip
+    everywhere = reported(10, units=12_000, appeals=dict.fromkeys(("SE", "ES", "PT", "XX"), (0.1, 0.1)))
+    whole, *rows = read(everywhere, gate).results()
+    assert whole.status is Status.PASS and rows[-1].segment == {"region": "other"} and rows[-1].n_units > 2_000
 
 
 def test_state_of_another_plan_is_not_continued():

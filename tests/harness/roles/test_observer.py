@@ -11,8 +11,9 @@ import pytest
 
 from harness.adapters.codec import MsgpackCodec
 from harness.core.errors import HeadMoved
+from harness.core.observations import segment_codes
 from harness.core.reading import WATERMARK, timestamp
-from harness.core.rollout import Exposures, Measure
+from harness.core.rollout import Exposures, Measure, Segment
 from harness.core.routing import Hasher
 from harness.ports.clock import ManualClock
 from harness.ports.intake import Taken
@@ -75,8 +76,8 @@ def test_arms_units_and_numbers_are_kept_in_rising_order_of_arrival(canary: Cana
     canary.send("spend/0", spent(1, 2.5))
     assert canary.observer.step() == 3
     unit = Hasher(ROLLOUT.name).unit
-    assert canary.rows("exposures/0") == [(unit("u1"), NOW - 1_000, 1.0, 1.0), (unit("u2"), NOW - 999, 0.0, 10.0)]
-    ((user, _, value, _),) = canary.rows("spend/0")
+    assert canary.rows("exposures/0") == [(unit("u1"), NOW - 1_000, 1.0, 1.0, 0), (unit("u2"), NOW - 999, 0.0, 10.0, 0)]
+    ((user, _, value, _, _),) = canary.rows("spend/0")
     assert (user, value) == (unit("u1"), 2.5)
 
 
@@ -101,6 +102,27 @@ def test_an_exposure_without_a_percent_says_so(canary: Canary):
     canary.send("exposures/0", exposed(1))
     canary.observer.step()
     assert math.isnan(canary.rows("exposures/0")[0][3])
+
+
+def test_of_a_segment_only_which_value_of_the_list_it_is_is_kept(canary: Canary):
+    """Two segments in one number; a value outside a list is its `other`, none its `missing`: no word of production's is stored."""
+    region = Segment(name="region", field="/events/r", values=("SE", "ES"), other="elsewhere", missing="nowhere")
+    age = Segment(name="age", field="age", values=("young", "old"))
+    both = replace(
+        ROLLOUT, events=replace(ROLLOUT.events, segments=(region, age)),
+        exposures=Exposures(topic="exposures", unit="subject", arm="/arm", segments={"region": "/where", "age": "/age"}),
+    )  # fmt: skip
+    canary.observer = Observer(
+        both, canary.topology, bus=canary.bus, log=canary.log, intake=canary.intake, codec=MsgpackCodec(), clock=canary.clock
+    )
+    canary.observer.hold(("exposures/0",))
+    said = [("ES", "old"), ("SE", "young"), ("secret", "42"), (None, None), ("ES", None)]
+    canary.send("exposures/0", *(exposed(n, where=where, age=of) for n, (where, of) in enumerate(said)))
+    canary.observer.step()
+    codes = segment_codes(both, canary.log.rows("exposures/0", 0)[0]["segments"])
+    told = [tuple(each.words[code] for each, code in zip((age, region), pair, strict=True)) for pair in zip(*codes.values(), strict=True)]
+    assert list(codes) == ["age", "region"]
+    assert told == [("old", "ES"), ("young", "SE"), ("other", "elsewhere"), ("unknown", "nowhere"), ("unknown", "ES")]
 
 
 def test_a_second_copy_and_a_restart_add_nothing(canary: Canary):
