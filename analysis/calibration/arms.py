@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import log
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.calibration.conditions import hits
 from analysis.calibration.measure import ALPHA, Measured, Size, ratio, share
 from analysis.metrics.support import Floats, Ints
+from analysis.online.judge import ArmsTest, SplitTest, prepare
 from analysis.sequential.normal import design_wide
+from analysis.types import Gate, InputError, Metric
 
-CHUNK = 50
+CHUNK, STEP = 50, 250
+RATE = Metric(kind="online", measure="harm", type="binary", window_us=1, better="lower")
+COUNT = Metric(kind="online", measure="harm", type="count", window_us=1, better="lower")
+Draw = Callable[[tuple[int, int]], NDArray[Any]]
 
 
 def arms(rng: np.random.Generator, size: Size) -> Iterator[Measured]:
     """The lines of the table of two arms."""
-    for part in (sequences,):
+    for part in (sequences, watches):
         yield from part(rng, size)
 
 
@@ -44,6 +51,57 @@ def sequences(rng: np.random.Generator, size: Size) -> Iterator[Measured]:
         stops = np.where(reached.any(axis=1), (reached.argmax(axis=1) + 1.0) * step, np.inf)
         yield ratio(f"`asymptotic`, two arms, lift 2 %, sd/mean 2, read every 500 pairs{name}: mean stopping time / limit", stops, limit,
                     most, "" if name else "two-sided default of gbstats 1.90")
+
+
+def watches(rng: np.random.Generator, size: Size) -> Iterator[Measured]:
+    """Change detectors of two arms: at the limit over the units that the config names, and from a change midway to the alarm."""
+    n, runs = 10_000, size.few
+    rare = prepare(Gate(name="rate", metric=RATE, word="worse_by_at_most", limit=0.02))
+    counted = prepare(Gate(name="count", metric=COUNT, word="worse_by_at_most", limit=0.1))
+    at_limit: list[tuple[ArmsTest | SplitTest, str, Draw]] = [
+        (rare, "rates 0.02 and 0.04, margin 0.02", lambda shape: rng.random(shape) < 0.02 * _arms(shape)),
+        (counted, "counts of 1 and 1.1, margin 0.1", lambda shape: np.asarray(rng.poisson(0.9 + 0.1 * _arms(shape))))]
+    for test, task, draw in at_limit:
+        alarms, _ = _alarms(test, draw, runs, n, n / ALPHA)
+        yield share(f"detector of two arms at its limit, {task}: false alarm within its 10,000 pairs", alarms, runs)
+    good, enough = 20_000, 20 * 100_000 / ALPHA
+    midway: list[tuple[ArmsTest | SplitTest, str, Draw, Draw, float]] = [
+        (rare, "rates 0.02, then 0.02 and 0.06, margin 0.02", lambda shape: rng.random(shape) < 0.02,
+         lambda shape: rng.random(shape) < np.where(_arms(shape) == 1.0, 0.02, 0.06), 5_500.0),
+        (counted, "counts of 1, then 1 and 1.25, margin 0.1", lambda shape: np.asarray(rng.poisson(1.0, shape)),
+         lambda shape: np.asarray(rng.poisson(np.where(_arms(shape) == 1.0, 1.0, 1.25))), 4_000.0)]
+    for test, task, before, after, most in midway:
+        early, delays = _alarms(test, before, runs, good, enough, after=after)
+        yield share(f"detector of two arms among 20, {task}: alarm in the 20,000 pairs before the change", early, runs, most=ALPHA / 20)
+        found = np.where(np.isfinite(delays), delays, good)
+        yield Measured(task=f"detector of two arms among 20, {task}: pairs from the change to the alarm, mean", value=float(found.mean()),
+                       most=most, runs=runs, error=float(found.std() / np.sqrt(runs)))
+
+
+def _arms(shape: tuple[int, int]) -> Floats:
+    """1 for each unit of the incumbent, 2 for each of the challenger, in turn."""
+    return np.broadcast_to(1.0 + np.arange(shape[1]) % 2, shape)
+
+
+def _alarms(
+    test: ArmsTest | SplitTest, draw: Draw, runs: int, n: int, enough: float, after: Draw | None = None
+) -> tuple[int, Floats]:
+    """(runs with an alarm in n pairs, pairs from then to the alarm of each other run, infinite for none in as many again)."""
+    if not isinstance(test, ArmsTest):
+        raise InputError("the split has no change detector")
+    alarms, delays = 0, []
+    for _ in range(runs):
+        watch, arm = test.detector(1), np.arange(2 * STEP) % 2
+        raised, at = False, 0
+        while not raised and at < (n if after is None else 2 * n):
+            source = draw if at < n or after is None else after
+            values = np.asarray(source((1, 2 * STEP))[0], np.float64)
+            rows = values, np.ones(len(arm)), np.zeros(len(arm)), arm, 0 * arm
+            raised, at = watch.take(0, rows, values[1::2] - values[::2], enough), at + STEP
+        alarms += raised and at <= n
+        if not (raised and at <= n):
+            delays.append(at - n if raised else np.inf)
+    return alarms, np.array(delays)
 
 
 def _difference(values: Floats, looks: Ints) -> tuple[Floats, Floats, Floats]:

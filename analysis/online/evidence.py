@@ -32,14 +32,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fails import Fails, testable
+from analysis.fails import Fails, RowKey, testable
 from analysis.gates import follow_segments
 from analysis.metrics.support import Floats, Ints
+from analysis.online.detect import BatchWatch, PairWatch, Rows
 from analysis.online.judge import ArmsTest, Evident, Series, Spec, SplitTest, judge, prepare
 from analysis.online.pairs import Blocks, check_share
 from analysis.online.segments import Slots, Words, check_codes
 from analysis.online.split import CONCENTRATION, fired, log_e_split
-from analysis.online.sums import N_FIRST, N_RARE, SURE_DENOMINATOR, Moments, Sums
+from analysis.online.sums import N_FIRST, N_RARE, SURE_DENOMINATOR, Sums
 from analysis.online.units import Exposures, Measurements, Roster
 from analysis.packing import pack, unpack
 from analysis.plan import WHOLE, Item, Plan, Value
@@ -71,6 +72,7 @@ class OnlineEvidence:
     _series: dict[Spec, Series] = field(init=False, default_factory=dict)
     _slots: dict[Item, Slots] = field(init=False, default_factory=dict)
     _parts: dict[tuple[Spec, Item], list[Series]] = field(init=False, default_factory=dict)
+    _watches: dict[tuple[str, Item], PairWatch | BatchWatch] = field(init=False, default_factory=dict)
     _roster: Roster = field(init=False)
     _first: Tally = field(init=False, default_factory=dict)
     _kept: Tally = field(init=False, default_factory=dict)
@@ -92,6 +94,8 @@ class OnlineEvidence:
                     self._slots |= slots
                     for item, its in slots.items():
                         self._parts.setdefault((test.spec, item), [Series(test.spec) for _ in its.values])
+                    self._watches |= {(gate.name, item): test.detector(self._fails.splits[item].n_listed)
+                                      for item in testable(gate) if gate.counted}
         covariates = sorted({spec.covariate for spec in self._series if spec.covariate is not None})
         self.words = {name: words[name] for name in sorted({name for item in self._slots for name in item})}
         extra: dict[str, type] = {f"{k}.{name}": np.int64 if name == "n" else np.float64
@@ -158,9 +162,9 @@ class OnlineEvidence:
         paths = {(gate.name, item): np.zeros((self._fails.splits[item].n_listed, len(looks)))
                  for gate in self.gates for item in testable(gate)}  # one that cannot be computed stays a member, at E = 1
         for at, look in enumerate(looks.tolist()):
-            for k, spec in enumerate(self._series):
-                self._close(k, spec, closing[spec][at], ends[spec])
             self._add_split(split, at, look)
+            for k, spec in enumerate(self._series):
+                self._close(k, spec, closing[spec][at], ends[spec], look)
             for gate in self.gates:
                 with self._isolated(gate):
                     for item in testable(gate):
@@ -219,7 +223,7 @@ class OnlineEvidence:
         cuts = np.searchsorted(ends[over], looks, side="right")
         return np.split(over, cuts[:-1])
 
-    def _close(self, k: int, spec: Spec, places: Ints, ends: Ints) -> None:
+    def _close(self, k: int, spec: Spec, places: Ints, ends: Ints, look: int) -> None:
         """Fix the values of units whose windows are over; an error breaks the gates of this spec, whose evidence stays as it was."""
         users = [gate for gate in self.gates if isinstance(t := self._tests.get(gate.name), ArmsTest) and t.spec == spec]
         if not len(places) or any(gate.name in self.broken for gate in users):
@@ -234,16 +238,24 @@ class OnlineEvidence:
         before = columns[f"x.{spec.covariate}"][mine] if spec.covariate is not None else np.zeros(len(mine))
         rows = values, columns[f"{k}.of"][mine], before, columns["arm"][mine], columns["period"][mine]
         with self._isolated(*users):
-            series.add(*rows, self.shares)
+            self._watch(users, WHOLE, 0, rows, series.add(*rows, self.shares), look)
             series.n_events += int(columns[f"{k}.n"][mine].sum())
             series.n_left_out += int(np.count_nonzero(crossed))
             for (its, item), parts in self._parts.items():
                 at = self._slots_of(item, mine) if its == spec else places[:0]
                 for slot in np.unique(at).tolist():
-                    parts[slot].add(*(row[at == slot] for row in rows), self.shares)
+                    chosen = rows[0][at == slot], rows[1][at == slot], rows[2][at == slot], rows[3][at == slot], rows[4][at == slot]
+                    self._watch(users, item, slot, chosen, parts[slot].add(*chosen, self.shares), look)
                     parts[slot].n_events += int(columns[f"{k}.n"][mine[at == slot]].sum())
         for name in ("total", "of", "n"):
             columns[f"{k}.{name}"][places] = 0
+
+    def _watch(self, users: list[Gate], item: Item, slot: int, rows: Rows, pairs: Floats, look: int) -> None:
+        """Let the change detectors of these gates take what a slot was given."""
+        for gate in users:
+            watch = self._watches.get((gate.name, item))
+            if watch is not None and slot < watch.n_slots and watch.take(slot, rows, pairs, self.plan.alarm_level):
+                self._fails.alarm(gate, item, {} if self._misdrawn(gate) else {slot: look})
 
     def _slots_of(self, item: Item, places: Ints) -> Ints:
         """The slot of each of these units, shape (n,)."""
@@ -299,14 +311,22 @@ class OnlineEvidence:
             with self._isolated(gate):
                 seen = self._read(gate, item, slot)
         segment = dict(zip(item, self._slots[item].values[slot], strict=True)) if item else None
-        return judge(gate, seen, segment=segment, failed=(gate.name, item, slot) in self._fails.failed,
+        key = gate.name, item, slot
+        return judge(gate, seen, segment=segment, failed=key in self._fails.failed, alarmed_at=self._fails.alarmed.get(key),
                      misdrawn=self.split_fired_at is not None, alpha=self.plan.alpha_of(gate), fail_level=self.plan.fail_level)
 
     def failed_at(self, gate: str, segment: Mapping[str, str] | None = None) -> int | None:
         """The look, in microseconds, at which a row failed; None while it has not."""
+        return self._latched(self._fails.failed, gate, segment)
+
+    def alarmed_at(self, gate: str, segment: Mapping[str, str] | None = None) -> int | None:
+        """The look, in microseconds, at which a row's change detector raised its alarm; None while it has not."""
+        return self._latched(self._fails.alarmed, gate, segment)
+
+    def _latched(self, latched: Mapping[RowKey, int], gate: str, segment: Mapping[str, str] | None) -> int | None:
         item, value = tuple(segment or ()), tuple((segment or {}).values())
         known: tuple[Value, ...] = self._slots[item].values if item in self._slots else () if item else ((),)
-        return self._fails.failed.get((gate, item, known.index(value))) if value in known else None
+        return latched.get((gate, item, known.index(value))) if value in known else None
 
     def _every_series(self) -> tuple[Series, ...]:
         return *self._series.values(), *(series for parts in self._parts.values() for series in parts)
@@ -318,14 +338,16 @@ class OnlineEvidence:
         head = {
             "design": self._design(), "last_look": self.last_look, "split_fired_at": self.split_fired_at, "strays": self.strays,
             "broken": self.broken, "failed": sorted([*key, at] for key, at in self._fails.failed.items()),
+            "alarmed": sorted([*key, at] for key, at in self._fails.alarmed.items()),
             "shares": [[p, self.shares[p]] for p in periods],
             "series": [[s.n_events, s.n_left_out, sorted(s.blocks)] for s in self._every_series()],
             "split": [[[p, *counts.tolist()] for p, counts in sorted(tally.items())] for tally in (self._first, self._kept)],
         }
         arrays: dict[str, NDArray[Any]] = {"ids": self._roster.ids}
         arrays |= {f"units.{name}": column for name, column in self._roster.columns.items()}
+        arrays |= {f"watch.{k}.{name}": x for k, watch in enumerate(self._watches.values()) for name, x in watch.arrays().items()}
         for k, series in enumerate(self._every_series()):
-            arrays |= {f"sums.{k}.{name}": array for name, array in _arrays(series.sums).items()}
+            arrays |= {f"sums.{k}.{name}": array for name, array in series.sums.arrays().items()}
             arrays |= {} if series.counts is None else {f"counts.{k}": series.counts}
             for p, blocks in series.blocks.items():
                 arrays |= {f"blocks.{k}.{p}.{name}": array for name, array in blocks.arrays().items()}
@@ -353,12 +375,15 @@ class OnlineEvidence:
                 raise InputError(f"period {period} began with the share {share}, got {new.shares.get(period)}: a new share is a new period")
         new.last_look, new.split_fired_at, new.strays = head["last_look"], head["split_fired_at"], head["strays"]
         new.broken = head["broken"]
-        new._fails.failed |= {(name, tuple(item), slot): at for name, item, slot, at in head["failed"]}
+        for latched, found in ((new._fails.failed, head["failed"]), (new._fails.alarmed, head["alarmed"])):
+            latched |= {(name, tuple(item), slot): at for name, item, slot, at in found}
+        for k, watch in enumerate(new._watches.values()):
+            watch.load({name: arrays[f"watch.{k}.{name}"] for name in watch.arrays()})
         new._roster.ids = arrays["ids"]
         new._roster.columns = {name: arrays[f"units.{name}"] for name in new._roster.columns}
         for k, (series, (n_events, n_left_out, periods)) in enumerate(zip(new._every_series(), head["series"], strict=True)):
             series.n_events, series.n_left_out = n_events, n_left_out
-            series.sums = _sums({name: arrays[f"sums.{k}.{name}"] for name in _arrays(Sums())})
+            series.sums = Sums.from_arrays({name: arrays[f"sums.{k}.{name}"] for name in Sums().arrays()})
             series.counts = arrays.get(f"counts.{k}")
             for p in periods:
                 series.blocks[p] = Blocks(new.shares[p])
@@ -366,18 +391,3 @@ class OnlineEvidence:
         for tally, rows in zip((new._first, new._kept), head["split"], strict=True):
             tally |= {p: np.array([old, fresh]) for p, old, fresh in rows}
         return new
-
-
-def _arrays(sums: Sums) -> dict[str, NDArray[Any]]:
-    """Sums as arrays, one row a period and arm."""
-    parts = sorted(sums.parts.items())
-    return {"keys": np.array([[*key, part.n, part.n_nonzero] for key, part in parts], np.int64).reshape(-1, 4),
-            "shift": np.array([part.shift for _, part in parts]).reshape(-1, 3),
-            "offset": np.array([part.offset for _, part in parts]).reshape(-1, 3),
-            "products": np.array([part.products for _, part in parts]).reshape(-1, 3, 3)}
-
-
-def _sums(arrays: Mapping[str, NDArray[Any]]) -> Sums:
-    """The sums that `_arrays` gave."""
-    rows = zip(arrays["keys"].tolist(), arrays["shift"], arrays["offset"], arrays["products"], strict=True)
-    return Sums({(period, arm): Moments(n, nonzero, *rest) for (period, arm, n, nonzero), *rest in rows})

@@ -17,10 +17,12 @@ from typing import Protocol
 import numpy as np
 
 from analysis.metrics.support import Floats, Ints, Support
-from analysis.online.lifts import design_lifts
+from analysis.online.detect import BatchWatch, PairWatch
+from analysis.online.lifts import Lift, design_lifts
 from analysis.online.pairs import Blocks, pair_counts, pair_support
 from analysis.online.sums import N_FIRST, Difference, Sums, difference
 from analysis.sequential.designs import Design, Question, design
+from analysis.sequential.mixture import Process
 from analysis.sequential.normal import NormalDesign, design_wide
 from analysis.types import Gate, GateResult, InputError, Interval, Metric, Status
 
@@ -80,12 +82,15 @@ class Series:
         """The grid of pairs; the spec must have a bound."""
         return pair_support(self.spec.bound or 1.0)
 
-    def add(self, values: Floats, of: Floats, before: Floats, arm: Ints, period: Ints, shares: Mapping[int, float]) -> None:
+    def add(self, values: Floats, of: Floats, before: Floats, arm: Ints, period: Ints, shares: Mapping[int, float]) -> Floats:
         """Take units in prefix order: value, denominator, covariate, arm and period of each, shape (n,); all or none.
+
+        Returns the pairs that they complete, challenger minus incumbent, shape (pairs,); none without a bound.
 
         Raises:
             InputError: a value lies outside the bound, or a denominator was below 0.
         """
+        pairs = [np.zeros(0)]
         if self.spec.type == "ratio" and not (of >= 0.0).all():
             raise InputError(f"{self.spec.measure}: a denominator below 0 was measured")
         new = Sums.of(values, arm, period=period, of=of if self.spec.type == "ratio" else None,
@@ -96,8 +101,10 @@ class Series:
                 raise InputError(f"{self.spec.measure}: the value of a unit lies outside [0, {self.spec.bound}], got {values[bad[0]]}")
             for p in new.periods:
                 blocks, mine = self.blocks.setdefault(p, Blocks(shares[p])), period == p
-                self.counts += pair_counts(blocks.add(values[mine], arm[mine]), self.support)
+                pairs.append(blocks.add(values[mine], arm[mine]))
+                self.counts += pair_counts(pairs[-1], self.support)
         self.sums = self.sums + new
+        return np.concatenate(pairs)
 
     @property
     def n_units(self) -> int:
@@ -195,12 +202,22 @@ class ByCounts:
 
 @dataclass(frozen=True, slots=True)
 class ArmsTest:
-    """A gate on a measure of both arms. pairs: where values have a bound."""
+    """A gate on a measure of both arms. pairs: where values have a bound. watch: of its change detector, bets or lifts."""
 
     gate: Gate
     spec: Spec
     lifts: NormalDesign
     pairs: Design | None
+    watch: tuple[Process, ...] | tuple[Lift, ...]
+
+    def detector(self, n_slots: int) -> PairWatch | BatchWatch:
+        """A new one, for so many values of a segment."""
+        better, adjusted = self.gate.metric.better or "higher", self.gate.metric.covariate is not None
+        lifts = tuple(p for p in self.watch if isinstance(p, Lift))
+        if lifts:
+            n_first = self.gate.burn_in if self.gate.method == "asymptotic" else N_FIRST
+            return BatchWatch(lifts, n_slots, better, self.spec.type == "binary", adjusted, self.spec.type == "ratio", n_first)
+        return PairWatch(tuple(p for p in self.watch if isinstance(p, Process)), n_slots, 1.0 if better == "higher" else -1.0)
 
     def read(self, series: Series) -> Evident:
         """What the units so far say."""
@@ -216,7 +233,8 @@ class ArmsTest:
     def facts(self) -> str:
         """Everything that is fixed before the data, in words."""
         lifts = [p.facts() for p in (*self.lifts.pass_, *self.lifts.fail)]
-        return "\n".join([self.gate.name, repr(self.spec), *lifts, *_facts(self.pairs)])
+        watch = [p.facts() if isinstance(p, Lift) else _fact(p) for p in self.watch]
+        return "\n".join([self.gate.name, repr(self.spec), *lifts, *_facts(self.pairs), *watch])
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +261,11 @@ def _numbers(*arrays: Floats) -> str:
 
 
 def _facts(made: Design | None) -> list[str]:
-    return [f"{p.proves} {p.limit:.9g} [{p.low:.9g}, {p.high:.9g}] " + _numbers(p.bets.fractions, p.bets.log_weights)
-            for p in (() if made is None else (*made.pass_, *made.fail))]
+    return [_fact(p) for p in (() if made is None else (*made.pass_, *made.fail))]
+
+
+def _fact(p: Process) -> str:
+    return f"{p.proves} {p.limit:.9g} [{p.low:.9g}, {p.high:.9g}] " + _numbers(p.bets.fractions, p.bets.log_weights)
 
 
 def prepare(gate: Gate) -> ArmsTest | SplitTest:
@@ -262,14 +283,16 @@ def prepare(gate: Gate) -> ArmsTest | SplitTest:
             raise InputError(f"{gate.name}: a sample_ratio takes the mixture, which is exact, got {gate.method}")
         return SplitTest(gate, _bounded(gate, 1.0))
     spec = spec_of(gate.metric)
+    lifts = design_lifts(gate.word, gate.limit, gate.expect)
+    pairs = None if spec.bound is None else _bounded(gate, spec.bound)
+    watch = tuple(p for p in lifts.fail if isinstance(p, Lift)) if pairs is None else pairs.fail
     if gate.method == "asymptotic":
         if gate.word not in ("worse_by_at_most", "better_by_more_than", "within") or gate.burn_in < 2:
             raise InputError(f"{gate.name}: two arms take no {gate.word}, and a burn-in of at least 2 units, got {gate.burn_in}")
-        return ArmsTest(gate, spec, design_wide(gate.word, gate.limit, gate.decide_at or 0), None)
+        return ArmsTest(gate, spec, design_wide(gate.word, gate.limit, gate.decide_at or 0), None, watch)
     if gate.method != "mixture":
         raise InputError(f"{gate.name}: two arms take the mixture or asymptotic, got {gate.method}")
-    lifts = design_lifts(gate.word, gate.limit, gate.expect)
-    return ArmsTest(gate, spec, lifts, None if spec.bound is None else _bounded(gate, spec.bound))
+    return ArmsTest(gate, spec, lifts, pairs, watch)
 
 
 def _bounded(gate: Gate, bound: float) -> Design:
@@ -278,8 +301,8 @@ def _bounded(gate: Gate, bound: float) -> Design:
 
 
 def judge(
-    gate: Gate, seen: Evident | None, *, segment: Mapping[str, str] | None = None, failed: bool, misdrawn: bool, alpha: float,
-    fail_level: float,
+    gate: Gate, seen: Evident | None, *, segment: Mapping[str, str] | None = None, failed: bool, alarmed_at: int | None = None,
+    misdrawn: bool, alpha: float, fail_level: float,
 ) -> GateResult:
     """The result of one row. Fail beats pass; an error, a wrong split of traffic or too few units turn a pass into undecided.
 
@@ -288,13 +311,15 @@ def judge(
         seen: What its test made of the evidence; None where an error stopped it.
         segment: The value of a segment that the row speaks of; None for all units.
         failed: Whether its fail is latched.
+        alarmed_at: The look of its change detector's alarm; None without one.
         misdrawn: Whether traffic is not split as configured.
         alpha: The level of its pass.
         fail_level: The level of its own fail, for the interval.
     """
+    failed = failed or alarmed_at is not None
     blank = GateResult(name=gate.name, segment=segment, status=Status.FAIL if failed else Status.UNDECIDED, reason=None, estimate=None,
                        lower=None, upper=None, limit=gate.limit, n_units=0, n_events=0, estimate_events=None, alpha=alpha, method="",
-                       log_e_pass=None, log_e_fail=None, on_fail=gate.on_fail, dry_run=gate.dry_run)
+                       log_e_pass=None, log_e_fail=None, on_fail=gate.on_fail, dry_run=gate.dry_run, alarmed_at=alarmed_at)
     if seen is None:
         method = "split" if gate.metric.kind == "sample_ratio" else "asymptotic" if gate.method == "asymptotic" else "lifts"
         return replace(blank, method=method, reason=None if failed else "compute_error")

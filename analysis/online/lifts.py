@@ -62,10 +62,14 @@ class Lift(OneSided):
 
     def log_e(self, estimate: ArrayLike, se: ArrayLike, n: ArrayLike, *, limit: float | None = None) -> Floats:
         """Log e-value of each look, shape (...,)."""
+        return log_sum_exp(self.shifts.log_weights + self.log_factors(estimate, se, n, limit=limit))
+
+    def log_factors(self, estimate: ArrayLike, se: ArrayLike, n: ArrayLike, *, limit: float | None = None) -> Floats:
+        """Log of the likelihood ratio of each lift, shape (..., j)."""
         z, error = self._z(estimate, se, limit)[..., None], np.asarray(se, np.float64)[..., None]
         d = self.shifts.sizes * np.sqrt(np.asarray(n, np.float64))[..., None] if self.shifts.relative else self.shifts.sizes / error
         d = np.minimum(d, LARGEST)
-        return log_sum_exp(self.shifts.log_weights + d * (z - 0.5 * d))
+        return np.asarray(d * (z - 0.5 * d), np.float64)
 
     def facts(self) -> str:
         """Its lifts and their weights."""

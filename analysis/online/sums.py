@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf, sqrt
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.sequential.mixture import Floats
 from analysis.types import Column, InputError
@@ -160,6 +161,20 @@ class Sums:
     def periods(self) -> tuple[int, ...]:
         """Those with units, rising."""
         return tuple(sorted({period for period, _ in self.parts}))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """As arrays by name, one row a period and arm."""
+        parts = sorted(self.parts.items())
+        return {"keys": np.array([[*key, part.n, part.n_nonzero] for key, part in parts], np.int64).reshape(-1, 4),
+                "shift": np.array([part.shift for _, part in parts]).reshape(-1, 3),
+                "offset": np.array([part.offset for _, part in parts]).reshape(-1, 3),
+                "products": np.array([part.products for _, part in parts]).reshape(-1, 3, 3)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Sums:
+        """The sums that `arrays` gave."""
+        rows = zip(arrays["keys"].tolist(), arrays["shift"], arrays["offset"], arrays["products"], strict=True)
+        return cls({(period, arm): Moments(n, nonzero, *rest) for (period, arm, n, nonzero), *rest in rows})
 
     def arms(self, period: int) -> tuple[Moments, Moments]:
         """(incumbent, challenger) of a period."""

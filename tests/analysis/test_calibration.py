@@ -45,7 +45,7 @@ def test_every_goal_is_met(measured, name):
     """Error rates at the limits, stopping times, delays: a change of a bet, a prior or a level that costs any of them is seen here."""
     lines = flat(measured[name])
     assert [line.task for line in lines if not line.met] == []
-    assert len(lines) >= (6 if name == "arms" else 20) and all(np.isfinite(line.value) for line in lines)
+    assert len(lines) >= (12 if name == "arms" else 20) and all(np.isfinite(line.value) for line in lines)
 
 
 def test_the_wrong_ways_are_wrong_on_the_same_streams(measured):
