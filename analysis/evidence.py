@@ -35,6 +35,7 @@ from analysis.windows import NOTHING, Windows, both
 __all__ = ["Evidence", "Plan", "combine"]
 
 PAIRS: Domain = ("pairs",)
+_BESIDE: dict[str, type[Staged] | type[Asymptotic]] = {"group_sequential": Staged, "asymptotic": Asymptotic}
 _GROUPS: dict[bool, Group] = {False: "unlabelled", True: "labelled"}
 
 
@@ -82,10 +83,8 @@ class Evidence:
                 self._sighted.setdefault((test.domain, item), Sighted())
                 if gate.unit != "first":
                     self._windows[gate.name, item] = Windows(test.support, gate.unit_window_us or 0, gate.unit == "ever")
-                if gate.method == "group_sequential":
-                    self._staged[gate.name, item] = Staged(test, self.plan.alpha_of(gate), self.plan.fail_level)
-                if gate.method == "asymptotic":
-                    self._staged[gate.name, item] = Asymptotic(test, self.plan.alpha_of(gate), self.plan.fail_level)
+                if (beside := _BESIDE.get(gate.method)) is not None:
+                    self._staged[gate.name, item] = beside(test, self.plan.alpha_of(gate), self.plan.fail_level)
                 if gate.counted and item in testable(gate) and test.design.fail:
                     self._recent.setdefault((test.domain, item), Recent())
                     few = test.support.kind != "numeric" and test.support.least is None
@@ -295,15 +294,14 @@ class Evidence:
         yield from (row for row, _ in parts)
 
     def _judged(self, gate: Gate, item: Item, slot: int, fail_level: float) -> GateResult:
-        split, coverage = self._splits[item], self._coverage.get((gate.metric.policy or "", item))
+        split, coverage, key = self._splits[item], self._coverage.get((gate.metric.policy or "", item)), (gate.name, item)
         unsupported = coverage is not None and coverage.unsupported(slot, agreements=not agreement_is_known(gate))
         row = RowEvidence(
             segment=dict(zip(item, split.values[slot], strict=True)) if item else None, tally=self._tallies.get((gate.name, item)),
             slot=slot, n_rows=split.rows[slot], n_pairs=split.pairs[slot], unsupported=unsupported,
             failed=(gate.name, item, slot) in self._fails.failed, alarmed_at=self._fails.alarmed.get((gate.name, item, slot)),
             broken=gate.name in self._broken, misdrawn=self._misdrawn(gate), alpha=self.plan.alpha_of(gate), fail_level=fail_level,
-            staged=staged.row(slot) if (staged := self._staged.get((gate.name, item))) else None,
-            requests=self._requests.get((gate.name, item)))
+            staged=staged.row(slot) if (staged := self._staged.get(key)) else None, requests=self._requests.get(key))
         try:
             return judge(gate, self._tests.get(gate.name), row)
         except Exception as error:  # reading never changes the state, so this is kept apart from it
@@ -325,10 +323,10 @@ class Evidence:
             "sums": [[tally.event_sums, tally.unit_sums, tally.event_weights, tally.unit_weights] for tally in self._all_tallies()],
             "drawn": [self._sampling.fired, self._sampling.labelled],
         }
-        arrays: dict[str, NDArray[Any]] = {"units": self._units.ids}
+        windows = np.array([recent.window for recent in self._recent.values()], np.int64)
+        arrays: dict[str, NDArray[Any]] = {"units": self._units.ids, "windows": windows}
         arrays |= {f"sighted.{k}": sighted.bits for k, sighted in enumerate(self._sighted.values())}
         arrays |= {f"recent.{k}": recent.sighted.bits for k, recent in enumerate(self._recent.values())}
-        arrays["windows"] = np.array([recent.window for recent in self._recent.values()], np.int64)
         arrays |= {f"part.{k}.{name}": array for k, part in enumerate(self._parts()) for name, array in part.arrays().items()}
         for k, tally in enumerate(self._all_tallies()):
             arrays |= {f"counts.{k}": tally.counts, f"events.{k}": tally.events, f"cells.{k}": tally.cells}
