@@ -193,12 +193,7 @@ class Rollout:
         if self.proxy is not None:
             self.proxy.close()
         for each in (self.first, *self.left, *(up for ups in self.more.values() for up in ups)):
-            for pid in each.pids().values():
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            if not each.ended:
-                each.process.kill()
-                each.process.wait()
+            each.end()
             each.close()
         with suppress(Exception):
             self.producer.close()

@@ -111,22 +111,27 @@ class Up:
 
     def close(self) -> None:
         """Whatever is left of it, at once if the store is not its own: a stop in order takes a second, and is what `stop` is for."""
-        if not self.ended and self.process is not None:
-            if self.url is None:
-                with suppress(subprocess.TimeoutExpired):
-                    self.stop()
-            self.process.send_signal(signal.SIGSTOP)  # it starts nothing any more, and all that it has started can be found
-            until(lambda: state_of(self.process.pid) in "TZ", FINISH_S, self.words)
-            pids = {*self.pids().values(), *children(self.process.pid)}
-            self.process.kill()
-            self.process.wait()
-            for pid in filter(alive, pids):
-                for kill in (os.killpg, os.kill):
-                    with suppress(ProcessLookupError):
-                        kill(pid, signal.SIGKILL)
-            until(lambda: not any(map(alive, pids)), FINISH_S, lambda: f"roles outlive SIGKILL: {self.pids()}")
+        if not self.ended and self.url is None:
+            with suppress(subprocess.TimeoutExpired):
+                self.stop()
+        self.end()
         for client in self._clients.values():
             client.close()
+
+    def end(self) -> None:
+        """kill -9 of it and of all that it started, so that none of them writes any more."""
+        if self.ended or self.process is None:
+            return
+        self.process.send_signal(signal.SIGSTOP)  # it starts nothing any more, and all that it has started can be found
+        until(lambda: self.process is None or state_of(self.process.pid) in "TZ", FINISH_S, self.words)
+        pids = {*self.pids().values(), *children(self.process.pid)}
+        self.process.kill()
+        self.process.wait()
+        for pid in filter(alive, pids):
+            for kill in (os.killpg, os.kill):
+                with suppress(ProcessLookupError):
+                    kill(pid, signal.SIGKILL)
+        until(lambda: not any(map(alive, pids)), FINISH_S, lambda: f"roles outlive SIGKILL: {self.pids()}")
 
     def pids(self) -> Mapping[str, int]:
         """roles.json."""
