@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from harness.core.errors import UsageError
+from harness.ports.shares import REPLACES
 
 ROLES_FILE = "roles.json"
 WRONG_USE = 2  # exit code
@@ -58,6 +59,7 @@ class _Role:
     def __init__(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
         self.name, self._command, self.log = name, list(command), log
         self._environment = environment
+        self._ended: int | None = None  # the process that the next one replaces
         self.process: subprocess.Popen[bytes] | None = None
         self.due = 0.0
         self.started = 0.0
@@ -68,6 +70,7 @@ class _Role:
         """Raises UsageError if there is no such command."""
         if self.log.exists() and self.log.stat().st_size > LARGEST_LOG:
             self.log.replace(self.log.with_suffix(".log.1"))
+        environment = self._environment if self._ended is None else {**self._environment, REPLACES: str(self._ended)}
         with self.log.open("ab") as log:
             self._log_from = log.tell()
             try:
@@ -76,7 +79,7 @@ class _Role:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env=self._environment,
+                    env=environment,
                     process_group=0,  # Ctrl-C reaches the supervisor only, which stops all in order
                     preexec_fn=_with_parent(),  # noqa: PLW1509 - it only calls prctl, which takes no lock
                 )
@@ -89,7 +92,7 @@ class _Role:
         code = None if self.process is None else self.process.poll()
         if code is not None and self.process is not None:
             _signal_group(self.process.pid, signal.SIGKILL)
-            self.process = None
+            self._ended, self.process = self.process.pid, None
         return code
 
     def schedule(self) -> float:

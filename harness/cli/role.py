@@ -20,6 +20,7 @@ from harness.cli.logs import log_to_stderr
 from harness.commands.health import Beat
 from harness.commands.run import run
 from harness.core.rollout import Rollout
+from harness.ports.shares import REPLACES, Shares
 from harness.wiring import Wiring, open_presence
 
 API = "api"
@@ -68,6 +69,16 @@ def _run(name: str, rollout: Rollout, *, bus: str, store: str, shards: int, stop
             wirings.append(Wiring(rollout, bus, store, shards))
         return wirings[0]
 
-    worker = f"{socket.gethostname()}:{os.getpid()}"
+    host, before = socket.gethostname(), os.environ.get(REPLACES)
     beat = Beat(open_presence(store, rollout), name)
-    run(lambda: wired().running(name), role=name, worker=worker, shares=lambda: wired().shares(), beat=beat, stopped=stopped)
+    run(
+        lambda: wired().running(name), role=name, worker=f"{host}:{os.getpid()}", beat=beat, stopped=stopped,
+        shares=lambda: without(wired().shares(), name, f"{host}:{before}" if before else None),
+    )  # fmt: skip
+
+
+def without(shares: Shares, role: str, ended: str | None) -> Shares:
+    """The shares, without what a worker held that has ended: its supervisor says so, and its leases need not run out."""
+    if ended is not None:
+        shares.leave(role, ended)
+    return shares

@@ -49,7 +49,7 @@ class _Block:
         for n in range(len(self.run)):
             asked = [lane for lane, mask in self.masks.items() if mask is None or mask[n]]
             answers = {lane: next(said[lane]) for lane in asked if lane in said}
-            opened = Open(ordinal=self.first + n, event=self.run.bare(n), mirror=self.mirror, sent=self.sent, answers=answers)
+            opened = Open(ordinal=self.first + n, event=self.run.bare_event(n), mirror=self.mirror, sent=self.sent, answers=answers)
             yield self.first + n, opened, self.new or not self.said.isdisjoint(asked)
 
 
@@ -98,7 +98,7 @@ class BulkFold(Fold):
             super().mirror(position, frame)
             return
         self._mirror, self._bus_time = max(self._mirror, position), max(self._bus_time, frame.sent)
-        self._blocks[position] = _Block(self._ordinal, run, position, frame.sent, self._masks(run))
+        self._blocks[position] = _Block(self._ordinal, run.bare(), position, frame.sent, self._masks(run))
         self._new.update(run.id_hashes)
         self._ordinal += len(run)
         self._tally.add("mirrored", len(run))

@@ -7,6 +7,7 @@ rules (`pairing`) are written for the objects; `bulk` follows them for whole run
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from functools import cached_property
 from itertools import accumulate, chain
 from struct import pack
@@ -59,6 +60,9 @@ class Blob(NamedTuple):
         if ends is None:
             return False
         return (int(ends[-1]) if n else 0) == len(self.content) and bool((ends[1:] >= ends[:-1]).all())
+
+
+_NOTHING = Blob(b"", b"")
 
 
 class EventRun(Sequence[Event]):
@@ -126,8 +130,15 @@ class EventRun(Sequence[Event]):
         columns = self.positions.tolist(), self.key_list, self.units.tolist(), self.ids.texts(), self.arrived.tolist()
         return tuple(map(Event, *columns, segments, decisions, self.payloads.parts()))
 
-    def bare(self, n: int) -> Event:
-        """One event without payload and plain id, as it is stored while it waits."""
+    def bare(self) -> EventRun:
+        """The run without payloads and plain ids: all that may be kept of it while it waits."""
+        found = copy(self)
+        found.ids = found.payloads = _NOTHING
+        found.__dict__.pop("events", None)
+        return found
+
+    def bare_event(self, n: int) -> Event:
+        """One event without payload and plain id."""
         segments, decisions = self.sets[self.set_of[n]]
         key = self.keys[n * KEY_BYTES : (n + 1) * KEY_BYTES]
         return Event(int(self.positions[n]), key, int(self.units[n]), "", int(self.arrived[n]), segments, decisions, b"")

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+REPLACES = "SHADOW_REPLACES"
+"""The environment variable by which a worker that is started again is told which process it replaces: one that has surely ended."""
+
 
 class Shares(Protocol):
     """The parts of the roles of one rollout, shared fairly among living workers."""

@@ -220,3 +220,14 @@ def test_no_role_is_orphaned_when_the_supervisor_is_killed(tmp_path: Path) -> No
     parent.kill()
     parent.communicate()
     until(lambda: all(ended(pid) for pid in pids.values()))
+
+
+def test_a_role_that_is_started_again_is_told_whom_it_replaces(supervise: Supervise, tmp_path: Path):
+    """So it can give back at once what the dead process held; the first one replaces nobody."""
+    supervisor, _ = supervise(one=f"import os\nprint(os.environ.get('SHADOW_REPLACES'), flush=True)\n{SLEEPER}")
+    supervisor.start()
+    log = tmp_path / "log" / "one.log"
+    run_until(supervisor, lambda: log.read_text().splitlines() == ["None"])
+    first = supervisor.pids()["one"]
+    os.kill(first, signal.SIGKILL)
+    run_until(supervisor, lambda: log.read_text().splitlines() == ["None", str(first)])

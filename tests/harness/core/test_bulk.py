@@ -193,3 +193,13 @@ def test_frames_of_new_events_and_all_their_answers_are_never_taken_apart(monkey
     effects = both.step(frames, answers)[1]
     assert (effects.head.resolved, len(effects.fresh), dict(effects.ids), dict(effects.open)) == (80, 1, {}, {})
     assert A_LABEL in both.layout.kinds and A_NUMBER in both.layout.kinds
+
+
+def test_no_payload_and_no_plain_id_is_held_while_events_wait():
+    """A lane that hangs for the whole pairing window must not fill the joiner's memory with what the bus holds anyway."""
+    both = Pair(ROLLOUTS["of everything"])
+    frames = both.frame([("event", str(n), "SE") for n in range(40)], 0)
+    both.commit(both.step(frames, []))
+    (block,) = both.folds[1]._blocks.values()
+    assert len(block.run) == 40 and not block.run.payloads.content and not block.run.ids.content
+    assert frames[0][1].entries.payloads.content
