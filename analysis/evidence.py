@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.fails import Fails, RowKey, testable
-from analysis.gates import RowEvidence, Test, fail_paths, follow_segments, judge, prepare
+from analysis.gates import RowEvidence, Test, fail_paths, follow_segments, judge, prepare, watched
 from analysis.metrics.contributions import Domain, agreement_is_known, contributions_of, labelled_rows, rows_of
+from analysis.metrics.requests import Requests
 from analysis.metrics.support import Floats
 from analysis.metrics.tally import Batch, Tally
+from analysis.metrics.waiting import Fill, asked, fill_of, without_unasked
 from analysis.packing import pack, unpack
 from analysis.plan import WHOLE, Item, Plan
 from analysis.prefix import Coverage, Fold, Indices, Mask, Recent, Sighted, Split, Units, check_order
@@ -60,6 +62,7 @@ class Evidence:
     _detectors: dict[tuple[str, Item], Detectors] = field(init=False, default_factory=dict)
     _windows: dict[tuple[str, Item], Windows] = field(init=False, default_factory=dict)
     _staged: dict[tuple[str, Item], Staged] = field(init=False, default_factory=dict)
+    _requests: dict[tuple[str, Item], Requests] = field(init=False, default_factory=dict)
     _sampling: Sampling = field(init=False)
 
     def __post_init__(self) -> None:
@@ -82,8 +85,11 @@ class Evidence:
                     self._staged[gate.name, item] = Staged(test, self.plan.alpha_of(gate), self.plan.fail_level)
                 if gate.counted and item in testable(gate):
                     self._recent.setdefault((test.domain, item), Recent())
-                    self._detectors[gate.name, item] = Detectors(test.design.fail, test.support.kind != "numeric")
+                    few = test.support.kind != "numeric" and test.support.least is None
+                    self._detectors[gate.name, item] = Detectors(test.design.fail, few, asked(gate))
                 self._tallies[gate.name, item] = Tally(test.support, 0 if test.edges is None else len(test.edges) + 3)
+                if asked(gate):
+                    self._requests[gate.name, item] = Requests(test.support)
                 if self.labelled and gate.metric.policy is not None:
                     self._coverage.setdefault((gate.metric.policy, item), Coverage())
         self._grow()
@@ -117,6 +123,7 @@ class Evidence:
         check_order(arrived, looks, after=self._last_arrived, last_look=self.last_look)
         if not len(looks):
             return
+        table = without_unasked(table) if self.labelled and any(asked(gate) for gate in self.gates) else table
         fold = self._shared(table, np.searchsorted(looks, arrived, side="left").astype(np.int64), looks)
         paths: dict[tuple[str, Item], Floats] = {}
         for gate in self.gates:
@@ -170,10 +177,9 @@ class Evidence:
                 self._broken.setdefault(gate.name, f"{type(error).__name__}: {error}")
 
     def _grow(self) -> None:
-        for (_, item), tally in self._tallies.items():
-            tally.grow(len(self._splits[item].values))
-        for (_, item), detectors in self._detectors.items():
-            detectors.grow(len(self._splits[item].values))
+        for kept in (self._tallies, self._detectors, self._requests):
+            for (_, item), part in kept.items():
+                part.grow(len(self._splits[item].values))
 
     def _fold_gate(self, gate: Gate, fold: Fold, paths: dict[tuple[str, Item], Floats]) -> None:
         """Add one gate's contributions; `paths` gets the log e-value of its fail for each slot and look."""
@@ -190,10 +196,12 @@ class Evidence:
                 continue
             tally, staged = self._tallies[gate.name, item], self._staged.get((gate.name, item))
             batch, looks, fresh = batches.get(item, (NOTHING, np.zeros(0, np.int64), NOTHING.first))
-            args = tally, batch, looks, len(fold.looks)
-            paths[gate.name, item] = fail_paths(test, *args) if staged is None else staged.paths(*args)
+            args, requests = (tally, batch, looks, len(fold.looks)), self._requests.get((gate.name, item))
+            paths[gate.name, item] = fail_paths(test, *args, requests) if staged is None else staged.paths(*args)
             if item in batches:
-                tally.add(batch)
+                tally.add(batch.told())
+                if requests is not None:
+                    requests.add(batch)
                 self._watch(test, item, batch, fold.looks[looks], fresh)
             paths[gate.name, item][:, self._sampling.misdrawn(gate, fold.looks)] = -np.inf
 
@@ -202,27 +210,27 @@ class Evidence:
         detectors = self._detectors.get((test.gate.name, item))
         if detectors is None:
             return
-        rows = np.flatnonzero(fresh)
-        weights = np.ones(len(rows)) if batch.weights is None else batch.weights[rows] * (test.support.least or 1.0)
-        contributions = np.stack([test.support.fail_values(batch.values[rows]), weights], axis=-1)
+        rows = np.flatnonzero(fresh & batch.matters())
+        contributions = watched(test, batch, rows)
         found = detectors.add(batch.slots[rows], contributions, self._fails.alarm_levels(test.gate, item))
         alarms = {slot: int(looks[rows[at]]) for slot, at in found.items()}
         self._fails.alarm(test.gate, item, {slot: at for slot, at in alarms.items() if not self._sampling.misdrawn(test.gate, [at])[0]})
 
     def _batches(self, test: Test, fold: Fold) -> dict[Item, tuple[Batch, Indices, Mask]]:
         """For each item the gate's contributions of this fold, the look of each, and which are the first of a unit in a window."""
-        values, weights, n_good = self._values(test, fold)
+        fill = fill_of(test.gate, fold.table)
+        values, weights, n_good = self._values(test, fold, fill)
         batches = {}
         cells = test.cells(fold.table)
         for item in _items(test.gate):
             rows, first, fresh = fold.rows[test.domain, item]
-            kept = rows < n_good if weights is None else (rows < n_good) & (weights[rows] > 0.0)
+            kept = rows < n_good if weights is None else (rows < n_good) & ((weights[rows] > 0.0) | (fill is not None and fill.asked[rows]))
             rows, first = rows[kept], first[kept]
             slots, counts = fold.slots[item]
             if test.gate.metric.weighted and test.gate.metric.kind not in CLASS_KINDS and not counts.all():
                 raise InputError(f"a weighted {test.gate.metric.kind} speaks of all pairs and cannot be split by a segment of the truth")
             batch = Batch(slots[rows], values[rows], first, None if cells is None else cells[rows],
-                          None if weights is None else weights[rows])
+                          None if weights is None else weights[rows], fill=None if fill is None else fill.take(rows))
             batches[item] = batch, fold.look_of_row[rows], fresh[kept]
         return batches
 
@@ -239,14 +247,16 @@ class Evidence:
             found[item] = batch, np.concatenate([looks, at]), batch.first
         return found
 
-    def _values(self, test: Test, fold: Fold) -> tuple[Floats, Floats | None, int]:
+    def _values(self, test: Test, fold: Fold, fill: Fill | None) -> tuple[Floats, Floats | None, int]:
         """(contribution and weight of every row, how many rows come before the first faulty one); a fault breaks the gate."""
         values, weights = contributions_of(test.gate, fold.table)
+        if fill is not None:
+            values = np.where(np.isnan(fill.chances), np.nan, np.where(fill.waits, fill.low, values))
+            weights = None if weights is None else np.where(fill.waits, fill.chances, weights)
         rows = fold.rows[test.domain, WHOLE][0]
-        faulty = rows[test.support.faulty(values[rows])]
-        if not len(faulty):
+        if test.support.takes(values[rows]):
             return values, weights, len(fold.table)
-        row = int(faulty[0])
+        row = int(rows[test.support.faulty(values[rows])][0])
         self._broken[test.gate.name] = (f"contribution {values[row]} of row {self.n_rows + row} lies outside "
                                         f"[{test.support.low}, {test.support.high}] or is not finite")
         return values, weights, row
@@ -289,7 +299,8 @@ class Evidence:
             slot=slot, n_rows=split.rows[slot], n_pairs=split.pairs[slot], unsupported=unsupported,
             failed=(gate.name, item, slot) in self._fails.failed, alarmed_at=self._fails.alarmed.get((gate.name, item, slot)),
             broken=gate.name in self._broken, misdrawn=self._misdrawn(gate), alpha=self.plan.alpha_of(gate), fail_level=fail_level,
-            staged=staged.row(slot) if (staged := self._staged.get((gate.name, item))) else None)
+            staged=staged.row(slot) if (staged := self._staged.get((gate.name, item))) else None,
+            requests=self._requests.get((gate.name, item)))
         try:
             return judge(gate, self._tests.get(gate.name), row)
         except Exception as error:  # reading never changes the state, so this is kept apart from it
@@ -320,8 +331,8 @@ class Evidence:
             arrays |= {f"counts.{k}": tally.counts, f"events.{k}": tally.events, f"cells.{k}": tally.cells}
         return pack(head, arrays)
 
-    def _parts(self) -> tuple[Detectors | Windows | Staged, ...]:
-        return *self._detectors.values(), *self._windows.values(), *self._staged.values()
+    def _parts(self) -> tuple[Detectors | Windows | Staged | Requests, ...]:
+        return *self._detectors.values(), *self._windows.values(), *self._staged.values(), *self._requests.values()
 
     def _all_tallies(self) -> tuple[Tally, ...]:
         return *self._tallies.values(), *self._sampling.tallies.values()

@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 from analysis.metrics.contributions import Domain, domain_of, support_of
 from analysis.metrics.quantiles import cells_of, edges_of, is_difference_quantile, quantile_of
-from analysis.metrics.support import Floats, Ints, Support, exact_counts
+from analysis.metrics.requests import Requests
+from analysis.metrics.support import Floats, Ints, Support, counted
 from analysis.metrics.tally import Batch, Tally
 from analysis.sequential.designs import Design, Question, design
+from analysis.sequential.mixture import Waiting
 from analysis.sequential.tails import of_rates, quantile_design
-from analysis.types import Gate, GateResult, InputError, Interval, PairTable, Reason, Status
+from analysis.types import CLASS_KINDS, Gate, GateResult, InputError, Interval, PairTable, Reason, Status
 
+_OPTIONAL = ("harm", "recall")  # what was decided is known; without its label nobody knows whether the event is of the class
 _WORST_REASONS: tuple[Reason, ...] = ("compute_error", "sample_ratio", "unpaired", "no_support", "insufficient")
 
 
@@ -35,13 +38,17 @@ class Test:
     design: Design
     edges: Floats | None = None
 
-    def log_e_pass(self, counts: Ints) -> Floats:
-        """Log e-value for the pass, shape (...,), from counts of shape (..., cells of the support)."""
-        return self.design.log_e_pass(self.support.for_pass(counts), self.support.values, self.support.weights)
+    def log_e_pass(self, counts: Ints, waiting: Waiting | None = None) -> Floats:
+        """Log e-value for the pass, shape (...,), from counts of shape (..., cells of the support), and of what is `filled`."""
+        return self.design.log_e_pass(self.support.for_pass(counts), self.support.values, self.support.weights, waiting)
 
-    def log_e_fail(self, counts: Ints) -> Floats:
+    def log_e_fail(self, counts: Ints, waiting: Waiting | None = None) -> Floats:
         """Log e-value for the fail, shape (...,)."""
-        return self.design.log_e_fail(self.support.for_fail(counts), self.support.values, self.support.weights)
+        return self.design.log_e_fail(self.support.for_fail(counts), self.support.values, self.support.weights, waiting)
+
+    def filled(self, least: Ints, greatest: Ints) -> Waiting:
+        """What waits for its label, from counts of shape (..., cells): of a harm or a recall it may turn out not to be of the class."""
+        return Waiting(self.support.for_pass(least), self.support.for_pass(greatest), self.gate.metric.kind in _OPTIONAL)
 
     def cells(self, table: PairTable) -> Ints | None:
         """The cell of each row in the quantile's histogram, shape (rows,); None where there is no quantile."""
@@ -119,6 +126,7 @@ class RowEvidence:
     n_rows, n_pairs: events of the row's segment, and those that both lanes answered. unsupported: a decision cell has pairs and no
     label. failed: a fail is latched. alarmed_at: the look of the change detector's alarm, None without one. broken: the gate met an
     error. misdrawn: labels are not as frequent as recorded. fail_level: level of the row's own fail. staged: of a group sequential gate.
+    requests: for labels, where they are recorded.
     """
 
     segment: Mapping[str, str] | None
@@ -134,6 +142,12 @@ class RowEvidence:
     alpha: float
     fail_level: float
     staged: StagedRow | None = None
+    requests: Requests | None = None
+
+    def waiting(self, test: Test) -> Waiting | None:
+        """What waits for its label in this row."""
+        found = self.requests
+        return None if found is None else test.filled(found.least[self.slot], found.greatest[self.slot])
 
 
 def judge(gate: Gate, test: Test | None, row: RowEvidence) -> GateResult:
@@ -145,12 +159,13 @@ def judge(gate: Gate, test: Test | None, row: RowEvidence) -> GateResult:
                        log_e_fail=None, on_fail=gate.on_fail, dry_run=gate.dry_run, alarmed_at=row.alarmed_at)
     if test is None or row.tally is None:
         return blank if stopped else replace(blank, reason="compute_error")
-    counts, n_units = row.tally.counts[row.slot], row.tally.units(row.slot)
-    blank = replace(blank, n_units=n_units, n_events=int(row.tally.events[row.slot]))
+    counts, (n_units, n_events) = row.tally.counts[row.slot], _sizes(gate, row, row.tally)
+    blank = replace(blank, n_units=n_units, n_events=n_events, labels=row.requests.labels(row.slot) if row.requests else None)
     if row.broken:
         return blank if stopped else replace(blank, reason="compute_error")
     staged = row.staged  # no e-values then: its evidence is a boundary
-    log_e_pass, log_e_fail = (None, None) if staged else (float(test.log_e_pass(counts)), float(test.log_e_fail(counts)))
+    waiting = row.waiting(test)
+    log_e_pass, log_e_fail = (None, None) if staged else (float(test.log_e_pass(counts, waiting)), float(test.log_e_fail(counts, waiting)))
     interval = staged.interval if staged else _interval(test, row, row.tally) if n_units else None
     passed = staged.passed if staged else log_e_pass is not None and log_e_pass >= -log(row.alpha)
     estimate, estimate_events = _estimates(test, row, row.tally)
@@ -165,10 +180,20 @@ def judge(gate: Gate, test: Test | None, row: RowEvidence) -> GateResult:
     return replace(result, reason=_reason(test, row))
 
 
+def _sizes(gate: Gate, row: RowEvidence, tally: Tally) -> tuple[int, int]:
+    """(units, events) of the denominator: of a class only those that a label puts there, else also those that wait for their label."""
+    n_units, n_events = tally.units(row.slot), int(tally.events[row.slot])
+    if row.requests is None or gate.metric.kind in CLASS_KINDS:
+        return n_units, n_events
+    return n_units + row.requests.units(row.slot), n_events + row.requests.events(row.slot)
+
+
 def _method(gate: Gate) -> str:
     """The method, and of whom a labelled gate speaks."""
     if not gate.metric.labelled:
         return gate.method
+    if gate.metric.weighted and gate.metric.requested:
+        return f"{gate.method}, weighted, pending labels filled"
     return f"{gate.method}, {'weighted' if gate.metric.weighted else 'among labelled'}"
 
 
@@ -185,13 +210,13 @@ def _interval(test: Test, row: RowEvidence, tally: Tally) -> Interval:
         latency = test.gate.metric.kind == "latency"
         return _latency_interval(test, cells, row, test.edges) if latency else _difference_interval(test, cells, row, test.edges)
     counts, values, weights = tally.counts[row.slot], test.support.values, test.support.weights
-    for_pass, for_fail = test.support.for_pass(counts), test.support.for_fail(counts)
+    for_pass, for_fail, waiting = test.support.for_pass(counts), test.support.for_fail(counts), row.waiting(test)
     if test.gate.word == "within":
         under, over = test.design.pass_
-        return Interval(low=over.bound(for_pass, values, level=row.alpha, weights=weights),
-                        high=under.bound(for_pass, values, level=row.alpha, weights=weights))
-    passing = test.design.pass_[0].bound(for_pass, values, level=row.alpha, weights=weights)
-    failing = test.design.fail[0].bound(for_fail, values, level=row.fail_level, weights=weights)
+        return Interval(low=over.bound(for_pass, values, level=row.alpha, weights=weights, waiting=waiting),
+                        high=under.bound(for_pass, values, level=row.alpha, weights=weights, waiting=waiting))
+    passing = test.design.pass_[0].bound(for_pass, values, level=row.alpha, weights=weights, waiting=waiting)
+    failing = test.design.fail[0].bound(for_fail, values, level=row.fail_level, weights=weights, waiting=waiting)
     return Interval(low=failing, high=passing) if test.gate.word == "below" else Interval(low=passing, high=failing)
 
 
@@ -225,6 +250,8 @@ def _difference_interval(test: Test, cells: Ints, row: RowEvidence, edges: Float
 
 def _estimates(test: Test, row: RowEvidence, tally: Tally) -> tuple[float | None, float | None]:
     """(per unit, per event)."""
+    if row.requests is not None and test.gate.metric.kind not in CLASS_KINDS:
+        return _as_if_all_came(test, row, row.requests, tally)
     if test.edges is None:
         return tally.mean(row.slot), tally.mean_events(row.slot)
     by_event, by_unit = tally.cells[row.slot]
@@ -276,7 +303,29 @@ def closed_test(log_e: Floats, log_enough: float) -> NDArray[np.bool_]:
     return failed
 
 
-def fail_paths(test: Test, tally: Tally, batch: Batch, look_of_row: Ints, n_looks: int) -> Floats:
+def _as_if_all_came(test: Test, row: RowEvidence, requests: Requests, tally: Tally) -> tuple[float | None, float | None]:
+    """(per unit, per event) as if labels that wait were like those that came; the interval holds whatever they are."""
+    found = []
+    for units, n, total in zip((True, False), _sizes(test.gate, row, tally), (tally.unit_sums, tally.event_sums), strict=True):
+        came = requests.came(row.slot, units=units)
+        found.append(total[row.slot] / (n << test.support.bits) / came if n and came else None)
+    return found[0], found[1]
+
+
+def watched(test: Test, batch: Batch, rows: Ints) -> Floats:
+    """Contributions of these rows as a change detector takes them: two numbers each, four where there are requests."""
+    weights = np.ones(len(rows)) if batch.weights is None else batch.weights[rows] * (test.support.least or 1.0)
+    values = test.support.fail_values(batch.values[rows])
+    if batch.fill is None:
+        return np.stack([values, weights], axis=-1)
+    fill = batch.fill.take(rows)
+    optional = fill.waits & (test.gate.metric.kind in _OPTIONAL)
+    return np.stack([np.where(fill.waits, fill.low, values), np.where(fill.waits, fill.high, values), weights, optional], axis=-1)
+
+
+def fail_paths(
+    test: Test, tally: Tally, batch: Batch, look_of_row: Ints, n_looks: int, requests: Requests | None = None
+) -> Floats:
     """Log e-value of the fail for each slot and look, shape (slots, looks).
 
     Args:
@@ -285,22 +334,29 @@ def fail_paths(test: Test, tally: Tally, batch: Batch, look_of_row: Ints, n_look
         batch: What came since.
         look_of_row: For each row of the batch, the first look that counts it.
         n_looks: How many looks there are, >= 1.
+        requests: What was counted of labels that wait, before these looks.
     """
-    start = test.log_e_fail(tally.counts)
+    before = [tally.counts] if requests is None else [tally.counts, requests.least, requests.greatest]
+    start = _log_e_fail(test, before)
     paths = np.repeat(start[:, None], n_looks, axis=1)
     if not batch.first.any():
         return paths
-    slots, values, looks = batch.slots[batch.first], batch.values[batch.first], look_of_row[batch.first]
-    weights = None if batch.weights is None else batch.weights[batch.first]
-    for slot in np.unique(slots):
-        mine = slots == slot
-        changed, place = np.unique(looks[mine], return_inverse=True)
-        n_values = test.support.n_values
-        row, cell, share = test.support.spread(values[mine], None if weights is None else weights[mine])
-        counts = exact_counts(place.reshape(-1)[row] * n_values + cell, share, len(changed) * n_values).reshape(-1, n_values)
-        since = test.log_e_fail(tally.counts[slot] + np.cumsum(counts, axis=0))
+    for slot in np.unique(batch.slots[batch.first]):
+        mine = batch.first & (batch.slots == slot)
+        changed, place = np.unique(look_of_row[mine], return_inverse=True)
+        own = replace(batch.take(mine), slots=place.reshape(-1))
+        parts = (own.told(),) if requests is None else (own.told(), own.waiting(greatest=False), own.waiting(greatest=True))
+        shape = len(changed), test.support.n_values
+        since = _log_e_fail(test, [
+            counts[slot] + np.cumsum(counted(test.support, shape, part.slots, part.values, part.weights), axis=0)
+            for counts, part in zip(before, parts, strict=True)])
         paths[slot] = np.append(start[slot], since)[np.searchsorted(changed, np.arange(n_looks), side="right")]
     return paths
+
+
+def _log_e_fail(test: Test, counts: Sequence[Ints]) -> Floats:
+    """From the counts of what is known, and (with requests) of what waits at its least and at its greatest."""
+    return test.log_e_fail(counts[0]) if len(counts) == 1 else test.log_e_fail(counts[0], test.filled(counts[1], counts[2]))
 
 
 def pool_path(shares: Sequence[Floats], n_looks: int) -> Floats:

@@ -1,7 +1,8 @@
 """Are labels as frequent as their recorded propensities say? If not, weighting by them makes every weighted gate wrong.
 
-With xi = 1 for a labelled pair and pi its propensity, E[xi / pi] = 1. Both sides are tested at each look, over the first pair of each
-unit, at alpha 0.001: lost labels lie under one, labels with too small a propensity over it.
+With xi = 1 for a labelled pair and pi its propensity, E[xi / pi] = 1; where requests are recorded xi = 1 for a pair of which a label was
+asked for, whether it came or not. Both sides are tested at each look, over the first pair of each unit, at alpha 0.001: lost labels lie
+under one, labels with too small a propensity over it.
 
 A team may label disagreements only; where the decisions agree, two models have the same loss, and no label is needed. Then the pairs
 that a comparison of losses speaks of are the disagreements of its policy, as long as no agreement has been labelled.
@@ -21,6 +22,7 @@ from analysis.gates import Test, fail_paths
 from analysis.metrics.contributions import agreement_is_known, labelled_rows
 from analysis.metrics.support import Support
 from analysis.metrics.tally import Batch, Tally
+from analysis.metrics.waiting import asked
 from analysis.prefix import Indices, Mask
 from analysis.sequential.designs import Design
 from analysis.sequential.mixture import Process, undesigned_bets
@@ -82,7 +84,8 @@ class Sampling:
         """
         if self._test is None:
             return
-        known, chance = labelled_rows(table)[rows], table["propensity"][rows]
+        chance = table["propensity"][rows]
+        known = ~np.isnan(chance) if any(asked(gate) for gate in self.gates) else labelled_rows(table)[rows]
         least = 1.0 / self._test.support.high
         with np.errstate(invalid="ignore"):
             drawn = np.where(known & (chance > 0.0), 1.0 / np.clip(chance, least, 1.0), 0.0)

@@ -114,7 +114,8 @@ class Metric:
     A kind that is not known here gives an undecided row with the reason compute_error.
 
     least: labels are drawn with a recorded probability of at least this, in (0, 1], and are weighted by one over it; None: labels
-    come as they come, and a labelled metric speaks of the labelled events only.
+    come as they come, and a labelled metric speaks of the labelled events only. requested: with `least`: a propensity also stands in the
+    rows of which a label was asked for and has not come, and in none of which no label was asked for.
     """
 
     kind: str
@@ -130,6 +131,7 @@ class Metric:
     bound: float | None = None
     quantile: float | None = None
     least: float | None = None
+    requested: bool = False
     costs: tuple[tuple[str, bool, tuple[str, ...], float], ...] = ()
     tolerance: float | None = None
     labels: tuple[str, ...] = ()
@@ -224,10 +226,20 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """How many pairs a label was asked of, how many of these have one, and how many wait for theirs."""
+
+    requested: int
+    labelled: int
+    pending: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GateResult:
     """One row of a verdict's `gates`: the whole gate (segment None) or one value of a segment that it lists.
 
     alarmed_at: the look, in microseconds, at which its change detector raised an alarm; None without one. An alarm is a fail.
+    labels: those asked for, among the row's pairs; None where requests are not recorded.
     """
 
     name: str
@@ -248,6 +260,7 @@ class GateResult:
     on_fail: OnFail
     dry_run: bool
     alarmed_at: int | None = None
+    labels: Labels | None = None
 
     @property
     def alarm(self) -> bool:

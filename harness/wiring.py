@@ -54,7 +54,7 @@ from harness.roles.analysts import Analysts
 from harness.roles.anchoring import Anchoring
 from harness.roles.controller import Controller, Controllers
 from harness.roles.frontier import Frontier
-from harness.roles.joiner import Joiner, Joiners
+from harness.roles.joiner import PATIENCE_S, Joiner, Joiners
 from harness.roles.lane import Lane
 from harness.roles.observer import Observer
 from harness.roles.outbox import Outbox
@@ -252,11 +252,12 @@ class Wiring:
         model = open_model(self.rollout.models[spec.of] if spec.of else spec, folder=self.rollout.folder)
         return Lane(lane, self.rollout, self.topology, bus=self.bus, codec=self.codec, clock=self.clock, model=model)
 
-    def joiner(self, shard: int) -> Joiner:
-        """The joiner of one shard."""
+    def joiner(self, shard: int, *, patience_s: float = 0.0) -> Joiner:
+        """The joiner of one shard. patience_s: where lanes run beside it, how long it waits for their answers."""
         return Joiner(
-            self.rollout, self.topology, shard, bus=self.bus, pair_log=self.pair_log(shard), codec=self.codec, clock=self.clock
-        )
+            self.rollout, self.topology, shard, bus=self.bus, pair_log=self.pair_log(shard), codec=self.codec, clock=self.clock,
+            patience_s=patience_s,
+        )  # fmt: skip
 
     def analyst(self, stage: int | None = None) -> Analyst:
         """The analyst of all shards: of the stage in which the rollout is, or of a given one, from the first event on, as in a replay."""
@@ -288,6 +289,7 @@ class Wiring:
         return Controller(
             self.rollout, journal=journal, ledger=self.ledger, clock=self.clock, outbox=outbox, code_version=code_version(),
             evidence=evidence, frontier=lambda: Frontier(self.topology, self.bus, self.intake), seating=self.seating(),
+            words=partial(sealer.word, journal),
         )  # fmt: skip
 
     def seating(self) -> Seating | None:
@@ -298,12 +300,12 @@ class Wiring:
         return Seating(family, RedisSeats(self.store_url, family.name, keep_s=self.rollout.keep.records_s), self.others)
 
     def sealer(self) -> Sealer:
-        """What seals the pairs of a decision: into the folder that SHADOW_ARCHIVE names, or `archive` of the data folder."""
+        """What seals what a decision rests on: into the folder that SHADOW_ARCHIVE names, or `archive` of the data folder."""
         data = os.environ.get("SHADOW_DATA")
         folder = os.environ.get("SHADOW_ARCHIVE") or (str(Path(data) / "archive") if data else None)
         return Sealer(
             self.rollout, pair_logs=[self.pair_log(shard) for shard in range(self.shards)],
-            archive=FileArchive(Path(folder)) if folder else None, code_version=code_version(),
+            archive=FileArchive(Path(folder)) if folder else None, code_version=code_version(), observations=self.observations,
         )  # fmt: skip
 
     def role_names(self) -> tuple[str, ...]:
@@ -338,7 +340,7 @@ class Wiring:
                 part = self.lane(next(each for each in self.rollout.lanes if self.rollout.spoken(each) == lane))
                 return Running(parts=shards, hold=lambda held: part.hold(map(int, held)), step=part.step, close=part.close, drains=True)
             case "joiner":
-                joiners = Joiners(self.joiner)
+                joiners = Joiners(partial(self.joiner, patience_s=PATIENCE_S))
                 return Running(
                     parts=shards, hold=lambda held: joiners.hold(map(int, held)), step=joiners.step, close=joiners.close,
                     busy=joiners.busy, drains=True,

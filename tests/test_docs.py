@@ -275,7 +275,7 @@ def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     words = line.removeprefix("$ ").split()
     assert words[0] == "shadow"
     command = [sys.executable, "-m", "harness", *words[1:]]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
 
 
 def replay_lines(page: Path) -> list[str]:

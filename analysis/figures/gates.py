@@ -14,7 +14,10 @@ SEVERITY = {"fail": 0, "undecided": 1, "pass": 2}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateRow:
-    """One row of the verdict: the whole gate (segment None) or one value of its segments. Numbers in the metric's own unit."""
+    """One row of the verdict: the whole gate (segment None) or one value of its segments. Numbers in the metric's own unit.
+
+    labels: pairs of which one was requested, that are labelled, and that wait (pending); None where requests are not recorded.
+    """
 
     segment: Mapping[str, str] | None
     status: str
@@ -25,6 +28,7 @@ class GateRow:
     estimate_events: float | None
     n_units: int
     n_events: int
+    labels: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +76,7 @@ def _row(row: Mapping[str, Any]) -> GateRow:
         reason=row["reason"],
         n_units=row["n_units"],
         n_events=row["n_events"],
+        labels=row.get("labels"),
         **numbers,
     )
 

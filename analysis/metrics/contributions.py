@@ -169,14 +169,21 @@ def contributions_of(gate: Gate, table: PairTable) -> tuple[Floats, Floats | Non
     values, metric = values_of(gate, table), gate.metric
     if not metric.weighted:
         return values, None
-    known, least = rows_of(_own_domain(metric), table), float(metric.least or 1.0)
-    chance = table["propensity"]
-    with np.errstate(invalid="ignore"):
-        trusted = (chance >= least * (1.0 - 1e-6)) & (chance <= 1.0 + 1e-6)  # a table may keep propensities in single precision
-        weights = np.where(trusted, 1.0 / np.clip(chance, least, 1.0), np.nan)
+    known, weights = rows_of(_own_domain(metric), table), weights_of(metric, table)
+    if metric.requested:  # a label that nobody asked for is no part of the sample
+        known &= ~np.isnan(table["propensity"])
+    trusted = ~np.isnan(weights)
     if metric.kind in CLASS_KINDS:
         return np.where(known, np.where(trusted, values, np.nan), 0.0), np.where(known & trusted, weights, 0.0)
     return np.where(known, values * weights, 0.0), None
+
+
+def weights_of(metric: Metric, table: PairTable) -> Floats:
+    """1/propensity of every row, shape (rows,); NaN where there is none that can be trusted."""
+    chance, least = table["propensity"], float(metric.least or 1.0)
+    with np.errstate(invalid="ignore"):
+        trusted = (chance >= least * (1.0 - 1e-6)) & (chance <= 1.0 + 1e-6)  # a table may keep propensities in single precision
+        return np.where(trusted, 1.0 / np.clip(chance, least, 1.0), np.nan)
 
 
 def values_of(gate: Gate, table: PairTable) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil, frexp
 from typing import Any, Literal
@@ -117,6 +118,24 @@ class Support:
         left = np.minimum(place.astype(np.int64), n_steps - 1)
         return start + left, np.rint((place - left) * self.one).astype(np.int64)
 
+    def binned(self, values: Floats, weights: Floats | None = None) -> tuple[Ints, Floats]:
+        """`shared` for counting a block: a value on the last step is all its own, and shares are whole numbers as floats."""
+        if self.least is not None:
+            place = np.clip(np.asarray(weights) * self.least, 0.0, 1.0)
+            place *= N_WEIGHTS
+        else:
+            place = values - self.low
+            place /= self.high - self.low
+            np.clip(place, 0.0, 1.0, out=place)
+            place *= N_BINS
+        whole = np.floor(place)
+        place -= whole
+        place *= self.one
+        cells = whole.astype(np.int64)
+        if self.least is not None:
+            cells += self.cells(values) * (N_WEIGHTS + 1)
+        return cells, np.rint(place, out=place)
+
     def cells(self, values: Floats) -> Ints:
         """The place of each discrete value among `values`, shape (n,)."""
         return values.astype(np.int64) + (1 if self.kind == "sign" else 0)
@@ -128,11 +147,23 @@ class Support:
         with np.errstate(invalid="ignore"):
             return ~((values >= self.low - slack) & (values <= high + slack))
 
+    def takes(self, values: Floats) -> bool:
+        """Whether none of them is `faulty`."""
+        if not len(values):
+            return True
+        slack = 1e-12 * (self.high - self.low)
+        high = UNKNOWN if self.kind == "latency" else self.high
+        with np.errstate(invalid="ignore"):  # where there is a NaN it is the smallest and the largest
+            return bool(values.min() >= self.low - slack and values.max() <= high + slack)
+
     def fixed(self, values: Floats) -> Ints:
         """Each value as a multiple of 2**-bits."""
         return np.rint(values * 2.0**self.bits).astype(np.int64)
 
 
+BLOCK = 12_288
+"""Values that are counted at a time: they stay in the cache, and 96 KiB are under what an allocator maps anew each time."""
+_MOST_BLOCK = 1 << 20  # sums of so many shares of 2**32 are exact in floats
 _FEW = 4
 _PIECE = 24  # bits: float sums of up to 2**29 such pieces are exact
 
@@ -160,6 +191,58 @@ def exact_sums(slots: NDArray[Any], fixed: Ints, n_slots: int) -> list[int]:
     low, middle, high = (np.bincount(slots, weights=piece, minlength=n_slots) for piece in (
         fixed & ((1 << _PIECE) - 1), (fixed >> _PIECE) & ((1 << _PIECE) - 1), fixed >> (2 * _PIECE)))
     return [(int(h) << (2 * _PIECE)) + (int(m) << _PIECE) + int(x) for h, m, x in zip(high, middle, low, strict=True)]
+
+
+def counted(support: Support, shape: tuple[int, ...], slots: NDArray[Any], values: Floats, weights: Floats | None) -> Ints:
+    """What contributions add to the counts of each slot, of their shape (slots, values), in multiples of 1 / support.one."""
+    n, cells = shape
+    if support.one == 1 and n == 1:
+        return _counted_alone(support, values)
+    if support.one == 1:
+        return exact_counts(slots * cells + support.cells(values), None, n * cells).reshape(n, cells)
+    counts, moved = np.zeros(n * cells, np.int64), np.zeros(n * cells, np.int64)
+    for part in _blocks(len(values), max(BLOCK, min(4 * n * cells, _MOST_BLOCK))):
+        places, share = support.binned(values[part], None if weights is None else weights[part])
+        if n > 1:
+            places += slots[part] * cells
+        counts += np.bincount(places, minlength=n * cells)
+        moved += np.bincount(places, weights=share, minlength=n * cells).astype(np.int64)
+    counts *= support.one
+    counts -= moved
+    counts[1:] += moved[:-1]  # the last cell of a slot shares with none
+    return counts.reshape(n, cells)
+
+
+def _counted_alone(support: Support, values: Floats) -> Ints:
+    """The same for one slot of few values: how many reach each of them."""
+    found = np.zeros((1, support.n_values), np.int64)
+    for part in _blocks(len(values), BLOCK):
+        block = values[part]
+        reached = [len(block), *(int(np.count_nonzero(block >= value)) for value in (1.0, 2.0)[: support.n_values - 1])]
+        if support.kind == "sign":
+            reached = [len(block), len(block) - int(np.count_nonzero(block <= -1.0)), reached[1]]
+        found[0] += np.subtract(reached, [*reached[1:], 0])
+    return found
+
+
+def summed(support: Support, slots: NDArray[Any], values: Floats, n_slots: int) -> list[int]:
+    """Exact sums of values for each slot, as multiples of 2**-support.bits."""
+    if n_slots > 1:
+        return exact_sums(slots, support.fixed(values), n_slots)
+    most = max(abs(support.low), abs(support.high), 1.0 / (support.least or 1.0)) * 2.0**support.bits * BLOCK
+    total = 0
+    for part in _blocks(len(values), BLOCK):
+        steps = np.rint(values[part] * 2.0**support.bits)
+        if most < 2.0**53:
+            total += int(steps.sum())
+        else:
+            fixed = steps.astype(np.int64)
+            total += int(fixed.sum()) if most < 2.0**62 else exact_sums(slots, fixed, 1)[0]
+    return [total]
+
+
+def _blocks(n: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
 def latency_edges(limit_ms: float) -> Floats:

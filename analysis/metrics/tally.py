@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.metrics.support import Floats, Ints, Support, exact_counts, exact_sums
+from analysis.metrics.support import Floats, Ints, Support, counted, summed
+from analysis.metrics.waiting import Fill
 from analysis.types import InputError
 
 Slots = NDArray[Any]
@@ -21,7 +22,8 @@ class Batch:
     slots: which value of the split each row belongs to, shape (n,). values: the contribution, shape (n,). first: whether it is the
     first of its unit, shape (n,). cells: for a latency its cell (`latency_cells`), else None.
     weights: 1/propensity of each row where the support has them, else None; shape (n,). closing: which rows are no events but what the
-    closed window of a unit tells, None where there are no windows.
+    closed window of a unit tells, None where there are no windows. fill: what is known of the requests of each row, None where there are
+    none; rows that wait for their label, or are not of the metric's class, then stand among the others until `told`.
     """
 
     slots: Slots
@@ -30,6 +32,30 @@ class Batch:
     cells: Ints | None = None
     weights: Floats | None = None
     closing: NDArray[np.bool_] | None = None
+    fill: Fill | None = None
+
+    def matters(self) -> NDArray[np.bool_] | bool:
+        """Which rows are of the metric's class, or may be; True for all."""
+        return True if self.fill is None or self.weights is None else self.weights > 0.0
+
+    def told(self) -> Batch:
+        """The contributions that are known."""
+        return self if self.fill is None else self.take(~self.fill.waits & self.matters())
+
+    def waiting(self, *, greatest: bool) -> Batch:
+        """Those that wait for their label, at the greatest or the least value that they may have."""
+        if self.fill is None:
+            return self.take(np.zeros(len(self.slots), bool))
+        found = self.take(self.fill.waits)
+        return replace(found, values=(self.fill.high if greatest else self.fill.low)[self.fill.waits])
+
+    def take(self, rows: NDArray[np.bool_]) -> Batch:
+        """The rows of a mask."""
+        return Batch(
+            self.slots[rows], self.values[rows], self.first[rows], None if self.cells is None else self.cells[rows],
+            None if self.weights is None else self.weights[rows], None if self.closing is None else self.closing[rows],
+            None if self.fill is None else self.fill.take(rows),
+        )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -72,39 +98,28 @@ class Tally:
         Raises:
             InputError: a value is not finite or out of range; nothing is counted then.
         """
-        if self.support.faulty(batch.values).any():
+        if not self.support.takes(batch.values):
             raise InputError(f"a contribution lies outside [{self.support.low}, {self.support.high}] or is not finite")
         n, units = len(self.events), batch.first
         every = bool(units.all())
         slots, values = (batch.slots, batch.values) if every else (batch.slots[units], batch.values[units])
         heavy = None if batch.weights is None else batch.weights if every else batch.weights[units]
-        self.counts += self._counted(slots, values, heavy)
+        self.counts += counted(self.support, self.counts.shape, slots, values, heavy)
         events = slice(None) if batch.closing is None else ~batch.closing
-        self.events += len(batch.slots[events]) if n == 1 else np.bincount(batch.slots[events], minlength=n)
-        fixed = self.support.fixed(batch.values if batch.weights is None else batch.values * batch.weights)
-        event_sums = exact_sums(batch.slots[events], fixed[events], n)
-        same = every and batch.closing is None
+        places = batch.slots[events]
+        self.events += len(places) if n == 1 else np.bincount(places, minlength=n)
+        weighed = batch.values if batch.weights is None else batch.values * batch.weights
+        event_sums = summed(self.support, places, weighed[events], n)
         self.event_sums = _added(self.event_sums, event_sums)
-        self.unit_sums = _added(self.unit_sums, event_sums if same else exact_sums(slots, fixed if every else fixed[units], n))
+        if not every or batch.closing is not None:
+            event_sums = summed(self.support, slots, weighed if every else weighed[units], n)
+        self.unit_sums = _added(self.unit_sums, event_sums)
         if batch.weights is not None:
-            weights = self.support.fixed(batch.weights)
-            self.event_weights = _added(self.event_weights, exact_sums(batch.slots, weights, n))
-            self.unit_weights = _added(self.unit_weights, exact_sums(slots, weights if every else weights[units], n))
+            self.event_weights = _added(self.event_weights, summed(self.support, batch.slots, batch.weights, n))
+            self.unit_weights = _added(self.unit_weights, summed(self.support, slots, batch.weights if every else batch.weights[units], n))
         if batch.cells is not None:
             np.add.at(self.cells[:, 0], (batch.slots, batch.cells), 1)
             np.add.at(self.cells[:, 1], (batch.slots[units], batch.cells[units]), 1)
-
-    def _counted(self, slots: Slots, values: Floats, weights: Floats | None) -> Ints:
-        """What contributions add to `counts`, of its shape."""
-        n, cells = self.counts.shape
-        if self.support.one == 1:
-            return exact_counts(slots * cells + self.support.cells(values), None, n * cells).reshape(n, cells)
-        left, right_share = self.support.shared(values, weights)
-        places = slots * cells + left
-        moved = exact_counts(places, right_share, n * cells)
-        counts = exact_counts(places, None, n * cells) * self.support.one - moved
-        counts[1:] += moved[:-1]  # the last cell of a slot shares with none
-        return counts.reshape(n, cells)
 
     def __add__(self, other: Tally) -> Tally:
         """Both together; the slots must mean the same, and no unit may be first in both."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.sequential.mixture import Counts, Floats, Process
+from analysis.sequential.mixture import Counts, Floats, Process, Waiting
+from analysis.types import InputError
 
 _SMALLEST = 1e-280
 _MOST_TERMS = 20_000
@@ -23,8 +24,12 @@ _MOST_TERMS = 20_000
 class BetaProcess(Process):
     """A process about a rate whose e-value comes from the truncated prior; its bets are for change detectors."""
 
-    def log_e(self, counts: Counts, values: Floats, *, limit: float | None = None, weights: Floats | None = None) -> Floats:
-        """As for `Process`, for counts of 0 and 1 without weights."""
+    def log_e(
+        self, counts: Counts, values: Floats, *, limit: float | None = None, weights: Floats | None = None, waiting: Waiting | None = None
+    ) -> Floats:
+        """As for `Process`, for counts of 0 and 1 without weights, all of them known."""
+        if weights is not None or waiting is not None:
+            raise InputError("the closed form takes counts of 0 and 1, all of them known and without weights")
         total, ones = counts.sum(axis=-1), (counts * values).sum(axis=-1)
         c = self.limit if limit is None else limit
         seen, edge = (ones, c) if self.proves == "below" else (total - ones, 1.0 - c)

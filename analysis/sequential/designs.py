@@ -13,7 +13,17 @@ from typing import Literal
 import numpy as np
 
 from analysis.sequential.betas import BetaProcess
-from analysis.sequential.mixture import LARGEST_FRACTION, Bets, Counts, Floats, Process, designed_bets, log_sum_exp, undesigned_bets
+from analysis.sequential.mixture import (
+    LARGEST_FRACTION,
+    Bets,
+    Counts,
+    Floats,
+    Process,
+    Waiting,
+    designed_bets,
+    log_sum_exp,
+    undesigned_bets,
+)
 from analysis.types import InputError, Word
 
 Kind = Literal["rate", "sign", "numeric"]
@@ -28,13 +38,13 @@ class Design:
     pass_: tuple[Process, ...]
     fail: tuple[Process, ...]
 
-    def log_e_pass(self, counts: Counts, values: Floats, weights: Floats | None = None) -> Floats:
+    def log_e_pass(self, counts: Counts, values: Floats, weights: Floats | None = None, waiting: Waiting | None = None) -> Floats:
         """The smallest log e-value of the pass processes, shape (...,)."""
-        return np.min([p.log_e(counts, values, weights=weights) for p in self.pass_], axis=0)  # type: ignore[no-any-return]
+        return np.min([p.log_e(counts, values, weights=weights, waiting=waiting) for p in self.pass_], axis=0)  # type: ignore[no-any-return]
 
-    def log_e_fail(self, counts: Counts, values: Floats, weights: Floats | None = None) -> Floats:
+    def log_e_fail(self, counts: Counts, values: Floats, weights: Floats | None = None, waiting: Waiting | None = None) -> Floats:
         """The log of the mean e-value of the fail processes, shape (...,)."""
-        found = [p.log_e(counts, values, weights=weights) for p in self.fail]
+        found = [p.log_e(counts, values, weights=weights, waiting=waiting) for p in self.fail]
         return found[0] if len(found) == 1 else log_sum_exp(np.stack(found, axis=-1)) - log(len(found))
 
 

@@ -26,13 +26,16 @@ _CHUNK = 1_024
 class Detectors:
     """The detectors of one gate and what it is split by: one for each slot.
 
-    processes: those of the fail, of equal weight. repeats: whether values are few (0, 1, -1), so that equal blocks are computed once.
-    levels: M of each bet after the last whole block, shape (slots, bets). waiting: the contributions since, as (value, weight), shape
-    (slots, 32, 2). n: contributions taken. stopped: whether it raised its alarm; it takes nothing more then.
+    processes: those of the fail, of equal weight. repeats: whether values are few (0, 1, -1) and have no weights, so that equal blocks are
+    computed once. filled: whether contributions may be unknown: each is then (least, greatest, weight, whether it may be none at all) and
+    every process takes the end that is worst for it; else it is (value, weight).
+    levels: M of each bet after the last whole block, shape (slots, bets). waiting: the contributions since, shape (slots, 32, 2 or 4).
+    n: contributions taken. stopped: whether it raised its alarm; it takes nothing more then.
     """
 
     processes: tuple[Process, ...]
     repeats: bool
+    filled: bool = False
     levels: Floats = field(init=False)
     waiting: Floats = field(init=False)
     n: Ints = field(init=False)
@@ -42,7 +45,7 @@ class Detectors:
     def __post_init__(self) -> None:
         self._shares = np.concatenate([np.exp(p.bets.log_weights) for p in self.processes]) / len(self.processes)
         self.levels = np.zeros((0, len(self._shares)))
-        self.waiting = np.zeros((0, BLOCK, 2))
+        self.waiting = np.zeros((0, BLOCK, 4 if self.filled else 2))
         self.n, self.stopped = np.zeros(0, np.int64), np.zeros(0, np.int64)
 
     def arrays(self) -> dict[str, Ints]:
@@ -59,7 +62,7 @@ class Detectors:
         more = n_slots - len(self.n)
         if more > 0:
             self.levels = np.concatenate([self.levels, np.zeros((more, len(self._shares)))])
-            self.waiting = np.concatenate([self.waiting, np.zeros((more, BLOCK, 2))])
+            self.waiting = np.concatenate([self.waiting, np.zeros((more, *self.waiting.shape[1:]))])
             self.n = np.concatenate([self.n, np.zeros(more, np.int64)])
             self.stopped = np.concatenate([self.stopped, np.zeros(more, np.int64)])
 
@@ -68,7 +71,7 @@ class Detectors:
 
         Args:
             slots: The slot of each, shape (n,).
-            contributions: (value, weight) of each, shape (n, 2).
+            contributions: (value, weight) of each, shape (n, 2), or four numbers where they may be unknown.
             enough: A of each slot, shape (slots,); infinite where nothing is watched.
 
         Returns:
@@ -89,7 +92,7 @@ class Detectors:
         n_waiting = int(self.n[slot]) % BLOCK
         data = np.concatenate([self.waiting[slot, :n_waiting], new])
         n_blocks = len(data) // BLOCK
-        blocks = data[: n_blocks * BLOCK].reshape(n_blocks, BLOCK, 2)
+        blocks = data[: n_blocks * BLOCK].reshape(n_blocks, BLOCK, data.shape[1])
         self.waiting[slot] = 0.0
         for start in range(0, n_blocks, _CHUNK):
             path = self._path(self.levels[slot], blocks[start : start + _CHUNK])
@@ -116,10 +119,18 @@ class Detectors:
         growth, gain = np.ones((len(first), len(self._shares))), np.zeros((len(first), len(self._shares)))
         with np.errstate(over="ignore"):
             for k in range(BLOCK):
-                factors = np.concatenate([p.factors(*blocks[first, k].T) for p in self.processes], axis=1)
+                factors = np.concatenate([self._factors(p, blocks[first, k]) for p in self.processes], axis=1)
                 gain = (gain + 1.0) * factors
                 growth *= factors
             path = np.empty((len(blocks), len(levels)))
             for k, one in enumerate(of_block.reshape(-1).tolist()):
                 levels = path[k] = growth[one] * levels + gain[one]
         return path
+
+    def _factors(self, process: Process, contributions: Floats) -> Floats:
+        """The factor of each bet for each contribution, shape (n, bets)."""
+        if not self.filled:
+            return process.factors(*contributions.T)
+        least, greatest, weights, optional = contributions.T
+        found = process.factors(greatest if process.proves == "below" else least, weights)
+        return np.where(optional[:, None] > 0.0, np.minimum(found, 1.0), found)

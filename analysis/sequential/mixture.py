@@ -68,6 +68,27 @@ def undesigned_bets(smallest: float) -> Bets:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """Counts of contributions that are not known yet, at the least and at the greatest value that each may have, of equal shape.
+
+    A process takes the end that is worst for what it proves. optional: each may also turn out to be none at all; it then counts where it
+    lowers the evidence, and not at all where it would raise it.
+    """
+
+    least: Counts
+    greatest: Counts
+    optional: bool = False
+
+    def worst(self, proves: Literal["below", "above"]) -> Counts:
+        """The counts that a process takes."""
+        return self.greatest if proves == "below" else self.least
+
+    def at(self, columns: NDArray[np.intp]) -> Waiting:
+        """Some of the columns."""
+        return Waiting(self.least[..., columns], self.greatest[..., columns], self.optional)
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """One e-process about the mean of contributions in [low, high].
 
@@ -99,7 +120,9 @@ class Process:
         # a gain of -room is the worst value: the ratio is then exactly -1, whatever the rounding of the range
         return np.maximum(gain / room, -1.0)
 
-    def log_e(self, counts: Counts, values: Floats, *, limit: float | None = None, weights: Floats | None = None) -> Floats:
+    def log_e(
+        self, counts: Counts, values: Floats, *, limit: float | None = None, weights: Floats | None = None, waiting: Waiting | None = None
+    ) -> Floats:
         """Log e-value of each row of counts, shape (...,), from counts of shape (..., values).
 
         Args:
@@ -108,8 +131,15 @@ class Process:
             limit: The mean to test instead of the process's own; the fractions and weights stay.
             weights: The weight of each column in [0, 1], relative to the largest possible; None where all are one. The mean is then
                 that of the weighted contributions, sum of w v / sum of w.
+            waiting: What is not known yet, filled with its worst: the log e-value is then the least over all that it may turn out to be,
+                or under it.
         """
         table = self.log_factors(values, self.limit if limit is None else limit, weights)
+        if waiting is not None and waiting.optional:  # the columns twice: at their factors, and at those of them that are no gain
+            counts = np.concatenate([counts, waiting.worst(self.proves)], axis=-1)
+            table = np.concatenate([table, np.minimum(table, 0.0)])
+        elif waiting is not None:
+            counts = counts + waiting.worst(self.proves)
         used = np.flatnonzero(counts.any(axis=tuple(range(counts.ndim - 1))))
         wealth = np.zeros((*counts.shape[:-1], len(self.bets.fractions)))
         if counts.ndim == 1:
@@ -121,7 +151,9 @@ class Process:
                 wealth += counts[..., v, None] * table[v]
         return log_sum_exp(wealth + self.bets.log_weights)
 
-    def bound(self, counts: Counts, values: Floats, *, level: float, weights: Floats | None = None) -> float:
+    def bound(
+        self, counts: Counts, values: Floats, *, level: float, weights: Floats | None = None, waiting: Waiting | None = None
+    ) -> float:
         """The end of the confidence sequence on the side that is proved: upper for "below", lower for "above".
 
         Bisection with the limit as the first point; the rejected side is returned. So it lies strictly inside the limit if and only
@@ -132,27 +164,32 @@ class Process:
             values: Shape (values,).
             level: Chance that the mean is ever beyond the bound, in (0, 1).
             weights: As in `log_e`, shape (values,).
+            waiting: As in `log_e`, of shape (values,).
         """
         if not 0.0 < level < 1.0:
             raise InputError(f"level must lie in (0, 1), got {level}")
-        used = np.flatnonzero(counts)
-        kept, at, heavy = counts[used], values[used], None if weights is None else weights[used]
+        every = counts if waiting is None else counts + waiting.worst(self.proves)
+        used = np.flatnonzero(every)
+        kept, at, heavy, every = counts[used], values[used], None if weights is None else weights[used], every[used]
+        unknown = None if waiting is None else waiting.at(used)
         enough = -log(level)
         inner, outer = (self.low, self.high) if self.proves == "below" else (self.high, self.low)
-        proved = bool(self.log_e(kept, at, weights=heavy) >= enough)
+        proved = bool(self.log_e(kept, at, weights=heavy, waiting=unknown) >= enough)
         accepted, rejected = (inner, self.limit) if proved else (self.limit, outer)
-        start, close = _guess(kept if heavy is None else kept * heavy, at, enough, outward=outer > inner), False
+        start, close = _guess(every if heavy is None else every * heavy, at, enough, outward=outer > inner), False
         if len(kept) >= _COARSE**2:  # first on a histogram so coarse that it costs nothing
-            few, means, light = _coarser(kept, at, heavy)
+            few, means, light = _coarser(every, at, heavy)
             found = _bracket(lambda m: float(self.log_e(few, means, limit=m, weights=light)), enough, accepted, rejected, start)
             start, close = (start[0], found[1]), True
-        known = _bracket(lambda m: float(self.log_e(kept, at, limit=m, weights=heavy)), enough, accepted, rejected, start, close=close)
+        known = _bracket(
+            lambda m: float(self.log_e(kept, at, limit=m, weights=heavy, waiting=unknown)), enough, accepted, rejected, start, close=close
+        )
         for _ in range(N_BISECTIONS):
             middle = 0.5 * (accepted + rejected)
             if middle in (accepted, rejected):
                 break
             if min(known) < middle < max(known):
-                is_enough = bool(self.log_e(kept, at, limit=middle, weights=heavy) >= enough)
+                is_enough = bool(self.log_e(kept, at, limit=middle, weights=heavy, waiting=unknown) >= enough)
             else:  # evidence rises with the distance from the data: both sides of the bracket are known
                 is_enough = middle >= known[1] if outer > inner else middle <= known[1]
             accepted, rejected = (accepted, middle) if is_enough else (middle, rejected)

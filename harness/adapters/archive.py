@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from analysis.types import PairTable
 from harness.adapters import parquet
 from harness.core.errors import RecordError, UsageError
@@ -30,7 +32,15 @@ class FileArchive:
         """Writes `SHA256.parquet`: to another name, synced, then renamed, so that a file of that name is always whole."""
         if not parquet.available():
             raise UsageError("sealing an archive needs pyarrow: pip install 'shadow-harness[parquet]'")
-        data = parquet.encode(rollout, table, facts(of))
+        return self._kept(parquet.encode(rollout, table, facts(of)))
+
+    def seal_observations(self, rows: Mapping[str, NDArray[Any]], of: Sealed) -> str:
+        """The same of observations."""
+        if not parquet.available():
+            raise UsageError("sealing an archive needs pyarrow: pip install 'shadow-harness[parquet]'")
+        return self._kept(parquet.encode_observations(rows, facts(of)))
+
+    def _kept(self, data: bytes) -> str:
         sha256 = hashlib.sha256(data).hexdigest()
         path = self._folder / f"{sha256}.parquet"
         try:
@@ -60,6 +70,17 @@ class FileArchive:
 
     def open(self, sha256: str) -> tuple[Mapping[str, Any], Sealed]:
         """The columns of an archive whose bytes are still those that were sealed."""
+        path, data = self._found(sha256)
+        columns, said = parquet.decode(io.BytesIO(data), source=f"archive {path}")
+        return columns, _of(path, said)
+
+    def open_observations(self, sha256: str) -> tuple[Mapping[str, NDArray[Any]], Sealed]:
+        """The rows of an archive whose bytes are still those that were sealed."""
+        path, data = self._found(sha256)
+        rows, said = parquet.decode_observations(io.BytesIO(data), source=f"archive {path}")
+        return rows, _of(path, said)
+
+    def _found(self, sha256: str) -> tuple[Path, bytes]:
         if not _SHA256.fullmatch(sha256):
             raise RecordError("the name of an archive is no SHA-256")
         path = self._folder / f"{sha256}.parquet"
@@ -72,8 +93,11 @@ class FileArchive:
         found = hashlib.sha256(data).hexdigest()
         if found != sha256:
             raise RecordError(f"archive {path}: its bytes have the SHA-256 {found}: it is not what was sealed")
-        columns, said = parquet.decode(io.BytesIO(data), source=f"archive {path}")
-        of = from_facts(said)
-        if of is None:
-            raise RecordError(f"archive {path}: does not say what it is of; it was not sealed by this product")
-        return columns, of
+        return path, data
+
+
+def _of(path: Path, said: Mapping[str, str]) -> Sealed:
+    of = from_facts(said)
+    if of is None:
+        raise RecordError(f"archive {path}: does not say what it is of; it was not sealed by this product")
+    return of

@@ -9,15 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from harness.core.accounting import Counts
+from harness.core.columns import AnswerRun, Blob, EventRun, OutputColumn, Words
 from harness.core.errors import RecordError
 from harness.core.events import ANSWERED, Answer, AnswerFrame, Entry, Event, Frame, Invalid, InvalidOutcome, Outcome
-from harness.core.pairing import Head, Open
+from harness.core.held import Open
+from harness.core.pairing import Head
 from harness.core.rollout import MISSING_REASONS
 from harness.core.routing import ID_BYTES, KEY_BYTES
 from harness.ports.intake import Taken
@@ -30,7 +32,6 @@ _STATUSES = frozenset({ANSWERED, *MISSING_REASONS})
 _KEY_SIZES = frozenset({KEY_BYTES})
 _LINK = re.compile(rb"1[0-9a-f]{128}")
 _UNREADABLE = (ValueError, RecursionError, OverflowError)  # those of msgspec and of Unicode are ValueErrors
-T = TypeVar("T")
 
 
 class _Frame(Struct, array_like=True, frozen=True, tag=1):
@@ -44,6 +45,35 @@ class _Frame(Struct, array_like=True, frozen=True, tag=1):
     invalid_outcomes: tuple[InvalidOutcome, ...]
 
 
+class _RunFrame(Struct, array_like=True, frozen=True, tag=2):
+    """A mirror frame of nothing but events, as columns."""
+
+    config: str
+    source: str
+    sent: int
+    upto: int
+    keys: bytes
+    positions: bytes
+    arrived: bytes
+    units: bytes
+    sets: tuple[Words, ...]
+    set_of: bytes
+    ids: Blob
+    payloads: Blob
+
+
+class _RunAnswers(Struct, array_like=True, frozen=True, tag=2):
+    """An answer frame as columns."""
+
+    lane: str
+    mirror: int
+    version: str | None
+    keys: bytes
+    statuses: bytes
+    latencies: bytes
+    outputs: tuple[OutputColumn, ...]
+
+
 class _AnswerFrame(Struct, array_like=True, frozen=True, tag=1):
     lane: str
     mirror: int
@@ -52,6 +82,10 @@ class _AnswerFrame(Struct, array_like=True, frozen=True, tag=1):
 
 
 class _AnswerLane(Struct, array_like=True, frozen=True, tag=1):
+    lane: str
+
+
+class _RunLane(Struct, array_like=True, frozen=True, tag=2):
     lane: str
 
 
@@ -121,6 +155,29 @@ def _check_answers(answers: Sequence[Answer]) -> None:
         raise RecordError("an answer with a status that this release does not know")
 
 
+def _event_run(wire: _RunFrame) -> EventRun:
+    """Raises RecordError for columns that do not belong together."""
+    try:
+        run = EventRun(
+            keys=wire.keys, positions=wire.positions, arrived=wire.arrived, units=wire.units, sets=wire.sets, set_of=wire.set_of,
+            ids=wire.ids, payloads=wire.payloads,
+        )  # fmt: skip
+        whole = run.whole()
+    except ValueError:  # a column of half a number
+        whole = False
+    if not whole:
+        raise RecordError("columns of events that do not belong together")
+    return run
+
+
+def _answer_run(wire: _RunAnswers) -> AnswerRun:
+    """Raises RecordError for columns that do not belong together, and statuses that this release does not know."""
+    run = AnswerRun(keys=wire.keys, statuses=wire.statuses, latencies=wire.latencies, outputs=wire.outputs)
+    if not run.whole():
+        raise RecordError("columns of answers that do not belong together, or a status that this release does not know")
+    return run
+
+
 def _in_order(kinds: Sequence[Sequence[Entry]]) -> tuple[Entry, ...]:
     """The entries of a frame in the order of their source; mostly they are of one kind."""
     some = [kind for kind in kinds if kind]
@@ -129,11 +186,11 @@ def _in_order(kinds: Sequence[Sequence[Entry]]) -> tuple[Entry, ...]:
     return tuple(sorted((entry for kind in some for entry in kind), key=attrgetter("position")))
 
 
-def _reader(wire: type[T], what: str) -> Callable[[bytes], T]:
+def _reader(wire: Any, what: str) -> Callable[[bytes], Any]:
     """Decodes one kind of value. Its errors never hold what was read, and so not the words of msgspec, which may."""
     decoder = msgspec.msgpack.Decoder(wire)
 
-    def read(value: bytes) -> T:
+    def read(value: bytes) -> Any:
         try:
             return decoder.decode(value)
         except _UNREADABLE:
@@ -148,8 +205,9 @@ class MsgpackCodec:
     def __init__(self) -> None:
         self._encode = msgspec.msgpack.Encoder(order="deterministic").encode
         self._json = msgspec.json.Decoder()
-        self._frame, self._answers = _reader(_Frame, "mirror frame"), _reader(_AnswerFrame, "answer frame")
-        self._lane = _reader(_AnswerLane, "answer frame")
+        self._frame: Callable[[bytes], _Frame | _RunFrame] = _reader(_Frame | _RunFrame, "mirror frame")
+        self._answers: Callable[[bytes], _AnswerFrame | _RunAnswers] = _reader(_AnswerFrame | _RunAnswers, "answer frame")
+        self._lane: Callable[[bytes], _AnswerLane | _RunLane] = _reader(_AnswerLane | _RunLane, "answer frame")
         self._head, self._open = _reader(_Head, "head"), _reader(_Open, "open event")
         self._outcomes, self._taken = _reader(_Outcomes, "list of outcomes"), _reader(_Taken, "state of a source")
         self._folded = _reader(_Folded, "folded statistics")
@@ -159,6 +217,12 @@ class MsgpackCodec:
     # ------------------------------------------------------------------------------------------------------ records of the bus
     def encode_frame(self, frame: Frame) -> bytes:
         """A mirror frame as one record's value."""
+        run = frame.entries
+        if isinstance(run, EventRun):
+            return self._encode(_RunFrame(
+                frame.config, frame.source, frame.sent, frame.upto, run.keys, run.positions.tobytes(), run.arrived.tobytes(),
+                run.units.tobytes(), run.sets, run.set_of.tobytes(), run.ids, run.payloads,
+            ))  # fmt: skip
         kinds: dict[type[Entry], list[Any]] = {Event: [], Invalid: [], Outcome: [], InvalidOutcome: []}
         for entry in frame.entries:
             kinds[type(entry)].append(entry)
@@ -167,17 +231,24 @@ class MsgpackCodec:
     def decode_frame(self, value: bytes) -> Frame:
         """Raises RecordError when it is no mirror frame."""
         wire = self._frame(value)
+        if isinstance(wire, _RunFrame):
+            return Frame(config=wire.config, source=wire.source, sent=wire.sent, upto=wire.upto, entries=_event_run(wire))
         _check_keys(wire.events, wire.outcomes)
         entries = _in_order((wire.events, wire.invalid, wire.outcomes, wire.invalid_outcomes))
         return Frame(config=wire.config, source=wire.source, sent=wire.sent, upto=wire.upto, entries=entries)
 
     def encode_answers(self, frame: AnswerFrame) -> bytes:
         """An answer frame as one record's value."""
-        return self._encode(_AnswerFrame(frame.lane, frame.mirror, frame.version, frame.answers))
+        run = frame.answers
+        if isinstance(run, AnswerRun):
+            return self._encode(_RunAnswers(frame.lane, frame.mirror, frame.version, run.keys, run.statuses, run.latencies, run.outputs))
+        return self._encode(_AnswerFrame(frame.lane, frame.mirror, frame.version, tuple(frame.answers)))
 
     def decode_answers(self, value: bytes) -> AnswerFrame:
         """Raises RecordError when it is no answer frame."""
         wire = self._answers(value)
+        if isinstance(wire, _RunAnswers):
+            return AnswerFrame(lane=wire.lane, mirror=wire.mirror, answers=_answer_run(wire), version=wire.version)
         _check_answers(wire.answers)
         return AnswerFrame(lane=wire.lane, mirror=wire.mirror, version=wire.version, answers=wire.answers)
 
@@ -228,7 +299,7 @@ class MsgpackCodec:
 
     def decode_outcomes(self, value: bytes) -> tuple[Outcome, ...]:
         """Raises RecordError when it is no list of outcomes."""
-        found = self._outcomes(value).outcomes
+        found: tuple[Outcome, ...] = self._outcomes(value).outcomes
         _check_keys((), found)
         return found
 

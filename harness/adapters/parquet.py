@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.types import Column, PairTable
-from harness.core.errors import UsageError
+from harness.core.errors import RecordError, UsageError
 from harness.core.rollout import TRUE_FALSE, Rollout
 from harness.core.sealed import coded_columns
+from harness.ports.observations import ROW
 
 # Everything that the bytes depend on is said here, so that the same table gives the same bytes with the same version of pyarrow.
 CANONICAL: Mapping[str, Any] = {
     "version": "2.6", "data_page_version": "1.0", "compression": "zstd", "compression_level": 3, "use_dictionary": True,
     "write_statistics": True, "row_group_size": 65_536, "data_page_size": 1_048_576, "store_schema": True,
 }  # fmt: skip
+
+OBSERVED = ("source", "unit", "arrived", "value", "of")  # what every release wrote of an observation
 
 
 def available() -> bool:
@@ -41,6 +45,61 @@ def encode(rollout: Rollout, table: PairTable, facts: Mapping[str, str]) -> byte
     buffer = io.BytesIO()
     pq.write_table(_arrow(rollout, table, facts), buffer, **CANONICAL)
     return buffer.getvalue()
+
+
+def encode_observations(rows: Mapping[str, NDArray[Any]], facts: Mapping[str, str]) -> bytes:
+    """Rows of observations, those of a source together, as canonical bytes: `source`, then the fields of a row; NaN is null."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sources = sorted(source for source, each in rows.items() if len(each))
+    every = np.concatenate([np.empty(0, ROW), *(rows[source] for source in sources)])
+    which = np.repeat(np.arange(len(sources), dtype=np.int32), [len(rows[source]) for source in sources])
+    arrays = {"source": pa.DictionaryArray.from_arrays(which, pa.array(sources, pa.string())).cast(pa.string())}
+    for name in every.dtype.names or ():
+        column = np.ascontiguousarray(every[name])
+        mask = np.isnan(column) if column.dtype.kind == "f" else None
+        arrays[name] = pa.array(column, pa.timestamp("us", tz="UTC") if name == "arrived" else None, mask=mask)
+    metadata = {f"shadow.{name}".encode(): value.encode() for name, value in facts.items()}
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(arrays).replace_schema_metadata(metadata), buffer, **CANONICAL)
+    return buffer.getvalue()
+
+
+def decode_observations(file: BinaryIO, *, source: str) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """The rows that `encode_observations` wrote, by source, and its facts; a field that a release of before did not have is 0.
+
+    Raises UsageError; RecordError when they are none.
+    """
+    _needed(source)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(file)
+    except (pa.ArrowException, OSError) as error:
+        raise UsageError(f"{source}: is no Parquet file that can be read: {str(error).splitlines()[0]}") from None
+    known = ["source", *(name for name, _ in ROW)]
+    names = table.column_names
+    if names != known[: len(names)] or len(names) < len(OBSERVED):
+        raise RecordError(f"{source}: holds {', '.join(names)}, expected observations: {', '.join(known)}")
+    every = np.zeros(len(table), ROW)
+    try:
+        for name in names[1:]:
+            column = table.column(name)
+            every[name] = column.cast(pa.int64() if name == "arrived" else column.type).to_numpy()
+        named = table.column("source").cast(pa.string()).combine_chunks().dictionary_encode()
+        which, sources = named.indices.to_numpy(), named.dictionary.to_pylist()
+        found = {source: every[which == number] for number, source in enumerate(sources)}
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise RecordError(f"{source}: holds other values than observations have: {str(error).splitlines()[0]}") from None
+    return found, _facts(table.schema.metadata)
+
+
+def _facts(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
+    """What a file says of shadow."""
+    said = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in (metadata or {}).items()}
+    return {key.removeprefix("shadow."): value for key, value in said.items() if key.startswith("shadow.")}
 
 
 def write_columns(columns: Mapping[str, Any], times: Collection[str], path: Path) -> None:
@@ -102,11 +161,10 @@ def decode(file: BinaryIO, *, source: str) -> tuple[dict[str, Any], dict[str, st
 
     try:
         table = pq.read_table(file)
-        said = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in (table.schema.metadata or {}).items()}
         columns = {name: table.column(place).to_pandas() for place, name in enumerate(table.column_names)}
     except (pa.ArrowException, OSError) as error:
         raise UsageError(f"{source}: is no Parquet file that can be read: {str(error).splitlines()[0]}") from None
-    return columns, {key.removeprefix("shadow."): value for key, value in said.items() if key.startswith("shadow.")}
+    return columns, _facts(table.schema.metadata)
 
 
 def _needed(source: object) -> None:

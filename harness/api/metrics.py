@@ -101,7 +101,10 @@ class Counts:
         outcomes = {"joined": counts.joined, "orphaned": counts.orphaned, "revised": counts.revised, "invalid": counts.invalid_outcomes}
         for word, n in outcomes.items():
             self._count("outcomes", "outcomes by what became of them", n, rollout, **{"class": word})
-        self._gauge("outcomes_waiting", "outcomes whose event has not come yet", counts.waiting, rollout)
+        requests = {"joined": counts.requests, "orphaned": counts.requests_orphaned}
+        for word, n in requests.items():
+            self._count("requests", "requests for labels by what became of them", n, rollout, **{"class": word})
+        self._gauge("outcomes_waiting", "outcomes and requests whose event has not come yet", counts.early, rollout)
         self._count("overruns", "times that records were gone before they were read", counts.overrun, rollout)
 
     def _waiting(self, watched: Watched, found: Status) -> None:

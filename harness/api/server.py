@@ -40,9 +40,20 @@ def serve(service: Service, listen: str, *, rollout: str, stopped: Callable[[], 
             continue
         url, reading = f"http://{address.text(host, bound.getsockname()[1])}", "with a token" if closed else "open"
         log.info("api.listens", url=url, reach=_reach(host), reading=reading)
-        uvicorn.Server(_settings(service, closed=closed)).run(sockets=[bound])
+        _Server(_settings(service, closed=closed), stopped).run(sockets=[bound])
         log.info("role.stopped")
         return
+
+
+class _Server(uvicorn.Server):
+    """One that heard of a signal also when it came before it listened to signals itself: while its modules were loaded."""
+
+    def __init__(self, settings: uvicorn.Config, stopped: Callable[[], bool]) -> None:
+        super().__init__(settings)
+        self._stopped = stopped
+
+    async def on_tick(self, counter: int) -> bool:
+        return self._stopped() or await super().on_tick(counter)
 
 
 def _reach(host: str) -> str:

@@ -19,7 +19,8 @@ _UNJOINED = ("waiting", "orphaned", "invalid")
 
 
 def accounts(verdict: Mapping[str, Any]) -> Iterator[str]:
-    """A line about the events and one about the outcomes of a verdict, in its own words; none where all were paired, or joined."""
+    """A line about the events, one about the outcomes and one about the requests of a verdict, in its own words; none where all were
+    paired, or joined."""
     counts, outcomes = verdict["counts"], verdict["outcomes"]
     parts = [f"{counts['duplicates']:,} duplicate"] if counts["duplicates"] else []
     parts += [f"{counts[name]:,} {name}" for name in _SETTLED if counts[name]]
@@ -32,6 +33,10 @@ def accounts(verdict: Mapping[str, Any]) -> Iterator[str]:
     parts = [f"{outcomes[name]:,} {name}" for name in _UNJOINED if outcomes[name]]
     if parts:
         yield f"outcomes: {outcomes['joined']:,} joined, {', '.join(parts)}"
+    requests = verdict.get("requests") or {}
+    parts = [f"{requests[name]:,} {name}" for name in _UNJOINED if requests.get(name)]
+    if parts:
+        yield f"requests for labels: {requests['joined']:,} joined, {', '.join(parts)}"
 
 
 def unreadable(rollout: Rollout, verdict: Mapping[str, Any], events: Path, outcomes: Path | None) -> Iterator[str]:

@@ -125,10 +125,14 @@ def decide(
     data: Data = DATA,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the verdict is no hold.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait at most.", min=0)] = 3600.0,
+    final: Annotated[
+        bool, typer.Option("--final", help="Exit by the rollout's end: 0 only when it was promoted, its bake over; 4 rolled back; else 3.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Give the verdict of this moment. Exit 0 promote, 3 hold, 4 rollback; evidence that is stale never promotes."""
-    raise typer.Exit(live.decide(name, live.Where(None, store, data), timeout_s=timeout if wait else 0.0, as_json=json))
+    where = live.Where(None, store, data)
+    raise typer.Exit(live.decide(name, where, timeout_s=timeout if wait else 0.0, final=final, as_json=json))
 
 
 app.command()(exporting.export)

@@ -14,6 +14,7 @@ from harness.adapters.archive import FileArchive
 from harness.cli import printing
 from harness.cli.stores import DATA, place, wire
 from harness.commands import audit as auditing
+from harness.commands.recompute import LEVELS
 from harness.core.errors import UsageError
 from harness.pages import records as pages
 from harness.ports.journal import Link
@@ -43,8 +44,8 @@ def verify(
     json: Json = False,
 ) -> None:
     """Compute again what the records say. Exit 0 all agrees, 3 an archive is not there, 4 something disagrees."""
-    if level not in auditing.LEVELS:
-        raise UsageError(f"--level {level}: expected one of {', '.join(auditing.LEVELS)}")
+    if level not in LEVELS:
+        raise UsageError(f"--level {level}: expected one of {', '.join(LEVELS)}")
     links = _links(name, records, store, data)
     folder = archive or (records.parent if records is not None else data) / "archive"
     for given in head or []:
@@ -67,6 +68,8 @@ def _print(found: auditing.Audit) -> None:
     for wrong in found.disagreements:
         where = "chain" if wrong.record is None else f"record {wrong.record}"
         say(f"  - {where}: {wrong.what}: found {wrong.found}, expected {wrong.expected}", markup=False)
+    if found.unsealed:
+        say(f"  what was seen in {', '.join(f'record {n}' for n in found.unsealed)} has not been sealed", markup=False)
     if found.later:
         say(f"  {found.later:,} records came after the anchored head", markup=False)
     ends = {auditing.AGREES: "everything agrees", auditing.NOT_CHECKED: "nothing disagrees, but an archive is not there"}
@@ -112,7 +115,10 @@ def seal(name: Name = None, archive: Archive = None, store: Store = None, data: 
         wiring = wire(name, there)
         chain, _ = auditing.readable(open_journal(there.store, wiring.rollout).read())
         logs = [wiring.pair_log(shard) for shard in range(wiring.shards)]
-        sealer = Sealer(wiring.rollout, pair_logs=logs, archive=FileArchive(archive or data / "archive"), code_version=code_version())
+        sealer = Sealer(
+            wiring.rollout, pair_logs=logs, archive=FileArchive(archive or data / "archive"), code_version=code_version(),
+            observations=wiring.observations,
+        )  # fmt: skip
         found = sealer.evidence(wiring.verdicts()(), chain)
     proof: dict[str, Any] = found.parts["reproduction"]
     if proof["archive"] is None:
@@ -121,6 +127,8 @@ def seal(name: Name = None, archive: Archive = None, store: Store = None, data: 
         printing.json_document({**proof, "rows": found.parts["population"]["rows"], "agrees": found.agrees, "differs": list(found.differs)})
     else:
         printing.out.print(f"{proof['archive']}.parquet: {found.parts['population']['rows']:,} rows", markup=False)
+        if proof["observations"] is not None:
+            printing.out.print(f"{proof['observations']}.parquet: what was observed of the canary", markup=False)
 
 
 def _links(name: str | None, records: Path | None, store: str | None, data: Path) -> Sequence[Link]:

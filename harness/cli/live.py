@@ -186,18 +186,25 @@ def ready(role: str, name: str | None, where: Where) -> int:
     return 0 if health.ready else NOT_READY
 
 
-def decide(name: str | None, where: Where, *, timeout_s: float, as_json: bool) -> int:
-    """Prints the verdict of this moment; returns its exit code."""
+def decide(name: str | None, where: Where, *, timeout_s: float, final: bool, as_json: bool) -> int:
+    """Prints the verdict of this moment; returns its exit code. final: that of the rollout's end instead."""
     with place(bus=None, store=where.store, data=where.data, create=False) as there:
         wiring = wire(name, there)
+        if final:
+            deciding.ends(wiring.rollout)
         found = deciding.wait_for(
-            wiring.verdicts(), timeout_s=timeout_s, progress=lambda v: printing.note(f"hold: {v['reasons'][0]}")
+            wiring.verdicts(), timeout_s=timeout_s, progress=lambda v: printing.note(f"{v['verdict']}: {v['reasons'][0]}"),
+            until=deciding.is_over if final else deciding.is_said,
         )  # fmt: skip
     if as_json:
         printing.json_document(found)
     else:
         printing.verdict(wiring.rollout, found, None)
-    return EXIT_CODES[found["verdict"]]
+    if not final:
+        return EXIT_CODES[found["verdict"]]
+    if not as_json:
+        printing.out.print(f"{'over' if deciding.is_over(found) else 'not over yet'}: {place_words(found)}", markup=False)
+    return EXIT_CODES[deciding.ended(found)]
 
 
 def report(name: str | None, where: Where, output: Path) -> None:

@@ -42,6 +42,8 @@ def analyze(
     stop = microseconds(until) if until is not None else None
     if until is not None and stop is None:
         raise UsageError(f"--until {until}: expected an RFC 3339 time, as in 2026-03-16T00:00:00Z")
+    if stop is not None and rollout.outcomes is not None and rollout.outcomes.requested is not None:
+        raise UsageError(f"--until {until}: a pair table does not say when a label was asked for; replay the records with --until")
     table = analyzing.table_of(rollout, _read(rollout, pairs), source=str(pairs))
     found = analyzing.analyze(rollout, table, until=stop)
     known, look = analyzing.known_at(rollout, table, stop) if stop is not None else table, analyzing.last_look(rollout, stop)

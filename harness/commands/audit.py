@@ -1,38 +1,27 @@
 """Audit: computes again what a chain of records says, from records.jsonl and the archives alone. No store, no bus.
 
 Three levels: `chain` (hashes, and moves that may follow each other), `statistics` (the gates from the recorded sums), `pairs` (the gates
-and every count from the sealed pairs, under the config of the first record).
+and every count from the sealed pairs and observations, under the config of the first record). One decision: `commands.recompute`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analysis.types import GateResult, InputError
 from harness import config
-from harness.commands.analyze import table_of
-from harness.core import dossier
+from harness.commands.recompute import LEVELS, Deciding, Differing, Reached, levels
 from harness.core.chain import from_line
 from harness.core.errors import ConfigError, RecordError, UsageError
 from harness.core.records import digest, parse
 from harness.core.rollout import Rollout
-from harness.core.sealed import Sealed
-from harness.core.stages import Record, State, fold, still_wanted
-from harness.core.verdicts import row_document
+from harness.core.stages import Record, State, fold
 from harness.ports.archive import Archive
 from harness.ports.journal import ROOT, Link
-from harness.roles.sealing import from_sums, in_stage, refold
 
-LEVELS = ("chain", "statistics", "pairs")
 AGREES, NOT_CHECKED, DISAGREES = 0, 3, 4
-DIGITS = 1e-12
-FORWARD = ("entered", "promoted")
-Differing = tuple[str, Any, Any]
-"""What, what was found, what was expected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +47,8 @@ class Checked:
 
 @dataclass(slots=True)
 class Audit:
-    """What an audit found. later: records behind the newest anchored head that was given; None without one."""
+    """What an audit found. later: records behind the newest anchored head that was given; None without one. unsealed: people's words,
+    by record, for which nothing was sealed: not yet, or because a new attempt began."""
 
     rollout: str
     records: int
@@ -66,6 +56,7 @@ class Audit:
     decisions: list[Checked] = field(default_factory=list)
     disagreements: list[Disagreement] = field(default_factory=list)
     later: int | None = None
+    unsealed: list[int] = field(default_factory=list)
 
     @property
     def level(self) -> str:
@@ -83,6 +74,7 @@ class Audit:
         """The same for machines."""
         return {
             "rollout": self.rollout, "records": self.records, "head": self.head, "level": self.level, "later": self.later,
+            "unsealed": self.unsealed,
             "decisions": [{"record": d.record, "kind": d.kind, "level": d.level, "why": d.why} for d in self.decisions],
             "disagreements": [{"record": d.record, "what": d.what, "found": d.found, "expected": d.expected} for d in self.disagreements],
         }  # fmt: skip
@@ -137,10 +129,18 @@ def verify(links: Sequence[Link], archive: Archive | None, *, heads: Sequence[st
         if record.get("kind") == "amended":
             rollout = _config(record, audit, number) or rollout
         if record.get("evidence") is not None:
-            _decision(_Deciding(number, record, rollout, state, chain, archive, level), audit)
+            _decision(Deciding(number, record, rollout, state, chain, archive, level), audit)
         state = _moved(state, record, link.hash, number, audit)
         chain.append((record, link.hash))
+    audit.unsealed = _unsealed(chain)
     return audit
+
+
+def _unsealed(chain: Sequence[tuple[Record, str]]) -> list[int]:
+    """The records of people who saw a verdict that no record behind them has sealed."""
+    sealed = {record.get("of") for record, _ in chain if record.get("kind") == "sealed" and record.get("evidence") is not None}
+    seen = [(n, record.get("seen"), hash) for n, (record, hash) in enumerate(chain)]
+    return [n for n, what, hash in seen if isinstance(what, Mapping) and what.get("as_of") is not None and hash not in sealed]
 
 
 def _hashes(links: Sequence[Link], heads: Sequence[str], audit: Audit) -> None:
@@ -204,160 +204,18 @@ def _moved(state: State | None, record: Record, head: str, number: int, audit: A
 
 
 # --------------------------------------------------------------------------------------------------------------- one decision
-@dataclass(frozen=True, slots=True)
-class _Deciding:
-    """A decision with everything it is checked against: the state and the chain before it."""
-
-    number: int
-    record: Record
-    rollout: Rollout | None
-    state: State | None
-    chain: Sequence[tuple[Record, str]]
-    archive: Archive | None
-    level: str
-
-
-def _decision(at: _Deciding, audit: Audit) -> None:
+def _decision(at: Deciding, audit: Audit) -> None:
+    """Checks a decision as far as that goes, and notes how far that was."""
     kind = str(at.record.get("kind"))
     why = "no config to compute with" if at.rollout is None else None if "reproduction" in at.record else "it says nothing to compute with"
     if at.rollout is None or why is not None:
         audit.decisions.append(Checked(record=at.number, kind=kind, level="chain", why=why))
         return
+    found = list[Differing]()
     try:
-        found = _levels(at, at.rollout, audit)
+        reached = levels(at, at.rollout, found.extend)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        what = f"its parts ({type(error).__name__}: {error})"
-        audit.disagreements.append(Disagreement(record=at.number, what=what, found="others", expected="those of this release"))
-        found = "chain", "its parts cannot be read", False
-    level, why, absent = found
-    audit.decisions.append(Checked(record=at.number, kind=kind, level=level, why=why, absent=absent))
-
-
-def _levels(at: _Deciding, rollout: Rollout, audit: Audit) -> tuple[str, str | None, bool]:
-    """(level reached, why no further, whether an archive is absent) of one decision."""
-
-    def differ(found: Iterable[Differing]) -> None:
-        audit.disagreements += [Disagreement(record=at.number, what=what, found=a, expected=b) for what, a, b in found]
-
-    differ(_question(at, rollout))
-    if at.level == "chain":
-        return "chain", "no further level was asked for", False
-    evidence, proof = at.record["evidence"], at.record["reproduction"]
-    if evidence["sums"] is None:
-        return "chain", proof["no_archive"] or "it has no sums", False
-    try:
-        rows = from_sums(rollout, evidence["sums"], stage=at.record["population"]["stage_index"], attempt=_attempt(at))
-    except RecordError as error:
-        differ([("evidence.sums", str(error), "sums of the registered gates")])
-        return "chain", str(error), False
-    differ(_gates(rollout, evidence["gates"], rows, "from the recorded sums"))
-    differ(_allowed(at, rollout, evidence["gates"]))
-    if at.level == "statistics" or proof["archive"] is None:
-        return "statistics", proof["no_archive"] or "no further level was asked for", False
-    return _pairs(at, rollout, differ)
-
-
-def _pairs(at: _Deciding, rollout: Rollout, differ: Callable[[Iterable[Differing]], None]) -> tuple[str, str | None, bool]:
-    sha256 = at.record["reproduction"]["archive"]
-    if at.archive is None:
-        return "statistics", "no folder of archives was named", True
-    try:
-        columns, of = at.archive.open(sha256)
-    except RecordError as error:
-        differ([("the archive", str(error), sha256)])
-        return "statistics", "its archive was changed", False
-    except UsageError as error:
-        return "statistics", str(error), True
-    population = at.record["population"]
-    wanted = Sealed(
-        rollout=rollout.name, config_sha256=rollout.sha256, as_of=population["as_of"], stage_index=population["stage_index"],
-        since=population["since"],
-    )  # fmt: skip
-    if of != wanted:
-        differ(_paths(asdict(of), asdict(wanted), "what the archive is of: "))
-        return "statistics", "its archive is that of another decision", False
-    look = dossier.as_of(at.record)
-    try:
-        table = in_stage(table_of(rollout, columns, source="the archive"), of)
-        again = refold(rollout, table, as_of=look if look is not None else -1, stage=of.stage_index, attempt=_attempt(at))
-    except (UsageError, InputError) as error:
-        differ([("the archive's pairs", str(error), "pairs of the registered config")])
-        return "statistics", "its archive cannot be folded under the registered config", False
-    differ(_gates(rollout, at.record["evidence"]["gates"], again.rows, "from the sealed pairs"))
-    counted = dossier.facts(rollout, table, as_of=look if look is not None else -1)
-    differ(_paths(dossier.compared(at.record), counted, "facts, from the sealed pairs: "))
-    return "pairs", None, False
-
-
-def _attempt(at: _Deciding) -> int:
-    """Which attempt of the rollout a decision is of."""
-    return at.state.attempt if at.state is not None else 0
-
-
-def _question(at: _Deciding, rollout: Rollout) -> Iterator[Differing]:
-    """That the question is the one that was registered, and that who approved and waived is what the chain says."""
-    question = at.record["question"]
-    if question["config_sha256"] != rollout.sha256:
-        yield "question.config_sha256", question["config_sha256"], rollout.sha256
-    if question["registered"] != at.chain[0][1]:
-        yield "question.registered", question["registered"], at.chain[0][1]
-    yield from _paths(at.record["authority"], dossier.authority(at.chain), "authority: ")
-
-
-def _allowed(at: _Deciding, rollout: Rollout, gates: Sequence[Mapping[str, Any]]) -> Iterator[Differing]:
-    """That a move forward had every gate, waived by two or passed, and its approvals."""
-    if at.record["kind"] not in FORWARD or at.state is None:
-        return
-    look = dossier.as_of(at.record)
-    waived = at.state.waived(-1 if look is None else look)
-    passed = {row["name"]: row["status"] for row in gates if row["segment"] is None}
-    for gate in rollout.gates_of(at.state.stage):
-        if gate.counted and gate.name not in waived and passed.get(gate.name) != "pass":
-            yield f"gate {gate.name} at a move forward", passed.get(gate.name), "pass"
-    if at.record["kind"] == "entered" and at.state.stage + 1 < len(rollout.stages):
-        wanted = still_wanted(rollout.stages[at.state.stage + 1], at.state)
-        if wanted is not None:
-            yield "approvals at a move forward", wanted, "all that the config asks for"
-
-
-# ------------------------------------------------------------------------------------------------------------------- comparing
-def _gates(
-    rollout: Rollout, recorded: Sequence[Mapping[str, Any]], rows: Sequence[GateResult], how: str
-) -> Iterator[Differing]:
-    """Recorded rows that are not those computed again; rows of a canary's two arms do not come from pairs, and stand as recorded."""
-    online = {gate.name for gate in rollout.gates if gate.metric.group == "online"}
-    said = {(row["name"], _words(row["segment"])): row for row in recorded if row["name"] not in online}
-    computed = {(row.name, _words(row.segment)): row_document(row) for row in rows if row.name not in online}
-    for key in [*computed, *(key for key in said if key not in computed)]:
-        place = f"gate {' '.join(filter(None, key))}, {how}: "
-        if key not in said or key not in computed:
-            yield f"{place}row", "none" if key not in said else "a row", "a row" if key in computed else "none"
-        else:
-            yield from _paths(said[key], computed[key], place)
-
-
-def _words(segment: Mapping[str, str] | None) -> str:
-    return " ".join(f"{name}={value}" for name, value in sorted((segment or {}).items()))
-
-
-def _paths(found: Any, expected: Any, place: str) -> Iterator[Differing]:
-    """Every place at which two plain documents differ: counts and words exactly, other numbers at 12 digits."""
-    if isinstance(found, Mapping) and isinstance(expected, Mapping):
-        for name in [*expected, *(name for name in found if name not in expected)]:
-            yield from _paths(found.get(name), expected.get(name), f"{place}{'' if place.endswith(' ') else '.'}{name}")
-    elif isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
-        for number, (a, b) in enumerate(zip(found, expected, strict=True)):
-            yield from _paths(a, b, f"{place}[{number}]")
-    elif not _same(found, expected):
-        yield place, found, expected
-
-
-def _same(a: Any, b: Any) -> bool:
-    if type(a) is type(b) is int or not (_number(a) and _number(b)):
-        return type(a) is type(b) and bool(a == b)
-    return math.isclose(a, b, rel_tol=DIGITS, abs_tol=DIGITS)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
+        found.append((f"its parts ({type(error).__name__}: {error})", "others", "those of this release"))
+        reached = Reached("chain", "its parts cannot be read")
+    audit.disagreements += [Disagreement(record=at.number, what=what, found=a, expected=b) for what, a, b in found]
+    audit.decisions.append(Checked(record=at.number, kind=kind, level=reached.level, why=reached.why, absent=reached.absent))

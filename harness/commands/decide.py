@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from analysis.evidence import Evidence, combine
 from harness.core.accounting import Counts
-from harness.core.errors import RecordError
+from harness.core.errors import RecordError, UsageError
 from harness.core.rollout import Rollout
-from harness.core.stages import NOT_BEGUN, Standing, State, Wait, is_of, next_move, read_by, serves, since_text, standpoint
+from harness.core.stages import NOT_BEGUN, Standing, State, Wait, is_of, named, next_move, read_by, serves, since_text, standpoint
 from harness.core.verdicts import HOLD, PROMOTE, ROLLBACK, damaged, staleness, verdict_document
 from harness.ports.clock import Clock
 from harness.ports.ledger import Ledger, Published
@@ -116,12 +116,38 @@ def unlooked(rollout: Rollout, state: State, *, code_version: str) -> dict[str, 
     return {**document, "verdict": HOLD, "reasons": [NO_LOOK, *document["reasons"]]}
 
 
-def wait_for(look: Callable[[], dict[str, Any]], *, timeout_s: float, progress: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Calls `look` (a `verdict`) until the verdict is no hold, at most `timeout_s`; then what it is."""
+def ends(rollout: Rollout) -> None:
+    """Whether this rollout can ever be promoted. Raises UsageError when its stages end before."""
+    if rollout.stages[-1].kind != "promote":
+        end = named(rollout, len(rollout.stages) - 1)
+        raise UsageError(f"--final: the last stage of {rollout.name} is {end}, so it is never promoted; ask without --final")
+
+
+def ended(found: Mapping[str, Any]) -> str:
+    """What has become of the rollout of a verdict, as a verdict: promote once it was promoted, which is after its last bake; rollback once
+    it was rolled back; hold while it runs, also at a stage whose gates pass, and when it expired or nobody can tell."""
+    return {Standing.PROMOTED.value: PROMOTE, Standing.ROLLED_BACK.value: ROLLBACK}.get(found["standing"], HOLD)
+
+
+def is_over(found: Mapping[str, Any]) -> bool:
+    """Whether the rollout of a verdict has ended, in whichever way."""
+    return ended(found) != HOLD or found["standing"] == Standing.EXPIRED.value
+
+
+def is_said(found: Mapping[str, Any]) -> bool:
+    """Whether a verdict is no hold."""
+    return bool(found["verdict"] != HOLD)
+
+
+def wait_for(
+    look: Callable[[], dict[str, Any]], *, timeout_s: float, progress: Callable[[dict[str, Any]], None],
+    until: Callable[[Mapping[str, Any]], bool] = is_said,
+) -> dict[str, Any]:  # fmt: skip
+    """Calls `look` (a `verdict`) until that is so, at most `timeout_s`; then what it is."""
     deadline = time.monotonic() + timeout_s
     while True:
         found = look()
-        if found["verdict"] != HOLD or time.monotonic() >= deadline:
+        if until(found) or time.monotonic() >= deadline:
             return found
         progress(found)
         time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))

@@ -12,7 +12,7 @@ import numpy as np
 
 from analysis.types import Column, PairTable
 from harness.commands.audit import readable
-from harness.core.pairing import Known
+from harness.core.held import Known
 from harness.core.policies import thresholds
 from harness.core.reading import microseconds, timestamp
 from harness.core.rollout import Policy, Rollout

@@ -1,4 +1,5 @@
-"""What people do to a rollout: approve, waive, pause, resume, rollback. Each adds one record to the journal, or none and says why.
+"""What people do to a rollout: approve, waive, pause, resume, rollback. Each adds one record to the journal, or none and says why. It
+waits for nothing: what the numbers that a person saw rest on is sealed by the controller afterwards.
 
 Each reads where the rollout stands, refuses what cannot count, and appends behind the record that it read. If somebody was faster it
 reads again: what was true of the old state must be true of the new one. Done again, it finds its own record and adds nothing.
@@ -148,11 +149,12 @@ def resume(rollout: Rollout, journal: Journal, clock: Clock, *, by: Author, reas
 def rollback(
     rollout: Rollout, journal: Journal, clock: Clock, *, by: Author, reason: str, verdict: Mapping[str, Any] | None = None
 ) -> Moved:
-    """Back to the incumbent, for good, for everybody. verdict: says how many people the challenger served, for the record.
+    """Back to the incumbent, for good, for everybody. verdict: what the person saw, and how many people the challenger served.
 
     Raises Refused; UsageError for an empty reason.
     """
     people = {name: (verdict or {}).get(name) for name in ("exposed", "exposed_harms")}
+    seen = _seen(verdict) if verdict is not None else {}
 
     def consider(state: State) -> _Record | str:
         if state.standing is Standing.ROLLED_BACK:
@@ -161,7 +163,7 @@ def rollback(
         where = named(rollout, state.stage)
         return _Record(
             kind="rolled_back", by=by, says=lambda state: f"rolled back from {where}: the incumbent serves everybody",
-            more={"people": people} if people["exposed"] else {},
+            more={**seen, **({"people": people} if people["exposed"] else {})},
         )  # fmt: skip
 
     return _add(rollout, journal, clock, by=by, reason=reason, consider=consider)
@@ -227,8 +229,8 @@ def checked_reason(reason: str) -> str:
 
 
 def _seen(verdict: Mapping[str, Any]) -> dict[str, Any]:
-    """What a person knew."""
-    return {"verdict": verdict["verdict"], "as_of": verdict["as_of"]}
+    """What a person knew: the verdict with all its numbers. The controller seals what it rests on, in a record that follows."""
+    return {"verdict": verdict["verdict"], "as_of": verdict["as_of"], "seen": dict(verdict)}
 
 
 def _until(text: str, after: int) -> int:

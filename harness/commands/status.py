@@ -13,7 +13,7 @@ from harness.core.errors import BusUnavailable
 from harness.core.pairing import NEVER, Snapshot
 from harness.core.rollout import Rollout
 from harness.core.stages import State
-from harness.core.verdicts import counts_document, outcomes_document
+from harness.core.verdicts import counts_document, outcomes_document, requests_document
 from harness.ports.bus import Bus, Partition
 from harness.ports.clock import Clock
 from harness.ports.intake import Intake
@@ -99,6 +99,7 @@ def document(watched: Watched) -> dict[str, Any]:
         "counts": counts_document(counts, read=found.read, unsampled=found.unsampled, in_flight=found.in_flight),
         "lanes": counts.lanes,
         "outcomes": outcomes_document(counts),
+        "requests": requests_document(watched.rollout, counts),
         "routed": found.routed,
         "lag": {
             "sources": None if found.waiting_sources is None else list(found.waiting_sources),

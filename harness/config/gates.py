@@ -55,7 +55,7 @@ def gates(shaped: dict[int, words.GateWords], scope: Scope, problems: Problems) 
 def _gate(gate: words.GateWords, path: Steps, scope: Scope, problems: Problems) -> Gate | None:
     metric = metric_of(gate.metric, (*path, "metric"), scope, problems)
     if metric is not None and metric.labelled:
-        metric = replace(metric, least=scope.least)
+        metric = replace(metric, least=scope.least, requested=scope.requested)
     if metric is not None and metric.kind == "action" and metric.lane != "challenger" and not gate.limits.keys() <= set(_OF_RATE):
         asked = listed(list(gate.limits))
         problems.add((*path, "metric", "lane"), f"got {metric.lane}; {asked} compares the challenger with the incumbent")
@@ -276,6 +276,9 @@ def _each(gate: words.GateWords, metric: Metric | None, path: Steps, scope: Scop
             elif segment is not None and segment.truth is not None and metric is not None and _of_all_pairs(metric):
                 problems.add(where, f"`{name}` is a segment by truth; a {metric.kind} weighted by a propensity speaks of all pairs, and of "
                                     "those without a label nobody knows the segment: use a harm")
+            elif segment is not None and segment.truth is not None and metric is not None and metric.requested:
+                problems.add(where, f"`{name}` is a segment by truth, which nobody knows of an event whose label was asked for and has not "
+                                    "come (outcomes.requested); expected segments of the event")
         if len(set(item)) < len(item) or item in found[:number]:
             problems.add(where, f"{' x '.join(item)} stands twice")
     return tuple(found)

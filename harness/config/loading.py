@@ -104,7 +104,7 @@ def _rollout(value: object, source: str, folder: Path, problems: Problems) -> Ro
 def _fields(parts: Parts, problems: Problems) -> dict[str, Any]:
     """What a Rollout is made of; may have holes where there are problems."""
     simple = parts.simple
-    outcomes = meaning.outcomes(parts)
+    outcomes = meaning.outcomes(parts, problems)
     segments = meaning.segments(parts, problems)
     meaning.topics(parts, problems)
     online.topics(parts, problems)
@@ -116,6 +116,7 @@ def _fields(parts: Parts, problems: Problems) -> dict[str, Any]:
     measures = online.measures(parts, problems)
     scope = Scope(
         outputs, known_policies, harms, segments, tuple(models), truths, least=outcomes.least if outcomes else None,
+        requested=outcomes is not None and outcomes.requested is not None,
         replica_share=models["replica"].percent / 100.0 if "replica" in models else None, measures=measures,
         exposed="exposures" in parts.document,
     )  # fmt: skip

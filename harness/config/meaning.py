@@ -78,11 +78,17 @@ def topics(parts: Parts, problems: Problems) -> None:
         problems.add(("outcomes", "topic"), f"got '{outcomes.topic}', the topic of the events; outcomes need their own")
 
 
-def outcomes(parts: Parts) -> Outcomes | None:
+def outcomes(parts: Parts, problems: Problems) -> Outcomes | None:
     """Where labels come from."""
     words = parts.outcomes
     if words is None:
         return None
+    if words.requested is not None and words.propensity is None and "propensity" not in (parts.named("outcomes") or ()):
+        problems.absent(("outcomes", "propensity"), "is missing; a request says with which chance the event was drawn, as in "
+                                                    "{field: /sampling_prob, least: 0.1} (least: 1 where every event is)")
+    if words.requested is not None and words.requested.field in words.truth.values():
+        problems.add(("outcomes", "requested", "field"), f"got '{words.requested.field}', where a truth stands; expected "
+                                                             "a place of its own")
     return Outcomes(
         topic=words.topic,
         event=words.event,
@@ -90,6 +96,7 @@ def outcomes(parts: Parts) -> Outcomes | None:
         matures_s=words.matures,
         propensity=words.propensity.field if words.propensity else None,
         least=words.propensity.least if words.propensity else None,
+        requested=words.requested.field if words.requested else None,
     )
 
 

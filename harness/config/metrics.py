@@ -20,8 +20,9 @@ _LOG_LOSS_BOUND = 20.0
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What a gate may speak of. truths: names of the outcome's truths, None when that is broken. least: the least propensity of a label,
-    None where none is declared. replica_share: of the events that the replica is asked about, None without a replica. measures: what is
-    measured online. exposed: whether production says which arm served a unit."""
+    None where none is declared. requested: whether it is recorded that labels were asked for. replica_share: of the events that the
+    replica is asked about, None without a replica. measures: what is measured online. exposed: whether production says which arm served
+    a unit."""
 
     outputs: Known[Output]
     policies: Known[Policy]
@@ -30,6 +31,7 @@ class Scope:
     lanes: tuple[str, ...]
     truths: frozenset[str] | None
     least: float | None = None
+    requested: bool = False
     replica_share: float | None = None
     measures: Mapping[str, Measure] = field(default_factory=dict)
     exposed: bool = False

@@ -178,11 +178,17 @@ class OutcomesWords(Words):
         field: Pointer
         least: Annotated[float, Field(gt=0, le=1)]
 
+    class Requested(Words):
+        """What says that a label was asked for."""
+
+        field: Pointer = Field(description="true, or when it was asked, in a record without a truth or in the label itself")
+
     topic: Topic
     event: Pointer = Field(description="the id of the event that the outcome is about")
     truth: Annotated[dict[Name, Pointer], Field(min_length=1)]
     matures: Duration = Field(description="labelled gates never fold an event younger than this")
     propensity: Propensity | None = None
+    requested: Requested | None = Field(None, description="a label that was asked for and has not come counts as the worst")
     revised: Literal["last"] = "last"
 
 

@@ -22,7 +22,8 @@ class Counts:
 
     missing: an event charged once, lane -> reason -> count. lanes: every lane's full tally, lane -> "answered" or reason -> count,
     and "late" for an answer after `no_answer`. versions: lane -> model version -> answer frames. `unknown` counts answers that
-    nobody asked for: on events that never were or have expired, or by a lane that was not asked.
+    nobody asked for: on events that never were or have expired, or by a lane that was not asked. requests: for a label, joined to
+    their event, each one that came; they are no outcomes, and neither are those that wait for their event or never found it.
     """
 
     duplicates: int = 0
@@ -40,10 +41,13 @@ class Counts:
     invalid_outcomes: int = 0
     unknown: int = 0
     overrun: int = 0
+    requests: int = 0
+    requests_waiting: int = 0
+    requests_orphaned: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         numbers = ("duplicates", "mirrored", "invalid", "shed", "paired", "joined", "waiting", "orphaned", "revised", "invalid_outcomes",
-                   "unknown", "overrun")  # fmt: skip
+                   "unknown", "overrun", "requests", "requests_waiting", "requests_orphaned")  # fmt: skip
         return replace(
             self,
             **{name: getattr(self, name) + getattr(other, name) for name in numbers},
@@ -54,8 +58,14 @@ class Counts:
 
     @property
     def outcomes(self) -> int:
-        """Outcomes of which something has become."""
-        return self.joined + self.waiting + self.orphaned + self.revised + self.invalid_outcomes
+        """Outcomes, and requests for them, of which something has become."""
+        requests = self.requests + self.requests_waiting + self.requests_orphaned
+        return self.joined + self.waiting + self.orphaned + self.revised + self.invalid_outcomes + requests
+
+    @property
+    def early(self) -> int:
+        """Outcomes and requests that wait for their event."""
+        return self.waiting + self.requests_waiting
 
     @property
     def missing_events(self) -> int:

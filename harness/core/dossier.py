@@ -6,8 +6,9 @@ so that whoever has the archive counts it again and finds the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from harness.core.stages import Record
 from harness.core.table import flips
 from harness.core.verdicts import row_document
 
+DIGITS = 1e-12  # of numbers that are the same
 MOST_VALUES = 50
 THE_REST = "(all others)"
 NO_VALUE = "(none)"
@@ -97,10 +99,20 @@ def _coverage(rollout: Rollout, table: PairTable) -> dict[str, list[dict[str, An
 
 
 # ----------------------------------------------------------------------------------------------------------------- the seven parts
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedArms:
+    """What was observed of a canary, sealed. found: `arms` and `exposed` of the verdict, folded again from what is sealed. archive: its
+    SHA-256; None, with the reason in `no_archive`, when nothing could be sealed or is observed."""
+
+    found: Mapping[str, Any] | None = None
+    archive: str | None = None
+    no_archive: str | None = "the rollout reads no exposures"
+
+
 def dossier(
     rollout: Rollout, verdict: Mapping[str, Any], *, chain: Sequence[tuple[Record, str]], counted: Mapping[str, Any] | None,
     rows: Sequence[GateResult] | None, sums: Mapping[str, str] | None, archive: str | None, no_archive: str | None, code_version: str,
-    differs: Sequence[str] = (),
+    differs: Sequence[str] = (), observed: SealedArms | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The seven parts, each a key of the record.
 
@@ -108,14 +120,16 @@ def dossier(
         verdict: The object of verdict.json that is acted on.
         chain: (record, hash) of the chain before this record, oldest first.
         counted: `facts` of the sealed pairs; None when there are none any more.
-        rows: The gates folded again over those pairs, which are the numbers of the record; None: those of the verdict stand.
+        rows: The gates folded again over what is sealed, which are the numbers of the record; None: those of the verdict stand.
         sums: What the rows are computed from, by group of gates.
         archive: SHA-256 of the sealed pairs; None, with the reason in `no_archive`, when nothing could be sealed.
-        differs: Gates to which the pairs give another result than the verdict.
+        differs: Gates to which what is sealed gives another result than the verdict.
+        observed: What was observed of a canary; None, and those of the verdict stand, when it could not be folded again.
     """
+    observed = observed or SealedArms()
     again = {(row.name, _place(row.segment)): row_document(row) for row in rows or ()}
     gates = [again.get((row["name"], _place(row["segment"])), dict(row)) for row in verdict["gates"]]
-    counted = counted or {}
+    counted, seen = counted or {}, observed.found or {}
     return {
         "question": _question(rollout, chain, gates, counted),
         "models": _models(rollout, verdict),
@@ -125,7 +139,7 @@ def dossier(
             **{name: counted.get(name) for name in ("rows", "pairs", "units", "labelled", "missing")},
         },
         "evidence": {
-            **verdict, "gates": gates, "sums": None if sums is None else dict(sums),
+            **verdict, **seen, "gates": gates, "sums": None if sums is None else dict(sums),
             "labels": _labels(rollout), "coverage": counted.get("coverage"),
             "differs": list(differs),
             "not_judged": sorted({row["name"] for row in gates if row["status"] == "undecided"}),
@@ -133,10 +147,13 @@ def dossier(
         },
         "people": {
             "flips": counted.get("flips", verdict["flips"]), "flips_by_segment": counted.get("flips_by_segment"),
-            "exposed": verdict.get("exposed"), "exposed_harms": verdict.get("exposed_harms"),
+            "exposed": seen.get("exposed", verdict.get("exposed")), "exposed_harms": verdict.get("exposed_harms"),
         },
         "authority": authority(chain),
-        "reproduction": {"code_version": code_version, "archive": archive, "no_archive": no_archive},
+        "reproduction": {
+            "code_version": code_version, "archive": archive, "no_archive": no_archive, "observations": observed.archive,
+            "no_observations": observed.no_archive,
+        },
     }  # fmt: skip
 
 
@@ -207,6 +224,20 @@ def _labels(rollout: Rollout) -> dict[str, Any] | None:
         return None
     of = "labelled events" if rollout.outcomes.propensity is None else "all events"
     return {"topic": rollout.outcomes.topic, "matures_s": rollout.outcomes.matures_s, "speak_of": of}
+
+
+def unlike(seen: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The gates of which a number is not that which a person saw, to 12 digits: labels came meanwhile, or somebody was forgotten."""
+    before, after = ({(row["name"], _place(row["segment"])): row for row in rows} for rows in (seen, found))
+    return sorted({name for name, place in before.keys() | after if not _alike(before.get((name, place)), after.get((name, place)))})
+
+
+def _alike(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> bool:
+    if a is None or b is None or a.keys() != b.keys():
+        return False
+    numbers = [(a[name], b[name]) for name in a if isinstance(a[name], float) and isinstance(b[name], float)]
+    rest = all(a[name] == b[name] for name in a if not (isinstance(a[name], float) and isinstance(b[name], float)))
+    return rest and all(math.isclose(x, y, rel_tol=DIGITS, abs_tol=DIGITS) for x, y in numbers)
 
 
 def compared(recorded: Mapping[str, Any]) -> dict[str, Any]:

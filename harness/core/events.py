@@ -9,6 +9,7 @@ rises along one partition of a topic; a source names one partition of a source t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -46,10 +47,11 @@ class Invalid(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What was learnt later of an event.
+    """What was learnt later of an event, or (without any truth) that a label of it was asked for.
 
     key: the 10-byte hash of its event's id. truths: one for each of the rollout's truths (a float, a bool, or None when absent).
-    `number` breaks ties of equal times.
+    `number` breaks ties of equal times. propensity: the chance with which the event was chosen for labelling; where the rollout has
+    requests, one that is there says that a label was asked for.
     """
 
     position: int
@@ -72,7 +74,8 @@ Entry = Event | Invalid | Outcome | InvalidOutcome
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """Many entries of one source in one record of the mirror topic; without entries it is a heartbeat.
+    """Many entries of one source in one record of the mirror topic; without entries it is a heartbeat. entries: a tuple, or a run of
+    events (`columns.EventRun`).
 
     sent: bus time, when the router wrote it. upto: no later entry of this source will have an arrival time at or before it.
     """
@@ -81,7 +84,7 @@ class Frame:
     source: str
     sent: int
     upto: int
-    entries: tuple[Entry, ...] = ()
+    entries: Sequence[Entry] = ()
 
 
 class Answer(NamedTuple):
@@ -98,9 +101,10 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerFrame:
-    """One lane's answers on one mirror frame, in one record of the predictions topic. `mirror`: that frame's position."""
+    """One lane's answers on one mirror frame, in one record of the predictions topic. `mirror`: that frame's position.
+    answers: a tuple, or a run of them (`columns.AnswerRun`)."""
 
     lane: str
     mirror: int
-    answers: tuple[Answer, ...]
+    answers: Sequence[Answer]
     version: str | None = None

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from functools import lru_cache, partial
 from itertools import pairwise
-from typing import Final, Literal
+from operator import itemgetter
+from typing import Any, Final, Literal
 
 from harness.core.rollout import Output, Reader
 
@@ -192,8 +193,12 @@ def read_output(output: Output, lane: str, answer: object) -> OutputValue | None
     return _output_reader(output, lane)(answer)
 
 
+def _reader_of(output: Output, lane: str) -> Reader | None:
+    return output.readers.get(lane) or (output.readers.get("incumbent") if lane == "replica" else None)
+
+
 def _output_reader(output: Output, lane: str) -> Callable[[object], OutputValue | None]:
-    reader = output.readers.get(lane) or (output.readers.get("incumbent") if lane == "replica" else None)
+    reader = _reader_of(output, lane)
     if reader is None:
         return lambda answer: None
     find = pointed(reader.pointer)
@@ -235,6 +240,34 @@ def outputs_reader(outputs: Mapping[str, Output], lane: str) -> Callable[[object
                 return None
             values.append(value)
         return tuple(values)
+
+    return read
+
+
+def all_outputs_reader(outputs: Mapping[str, Output], lane: str) -> Callable[[Sequence[object]], list[tuple[float, ...]] | None]:
+    """What reads the outputs of many answers at once where each of them is a number in a field; None if one of them is anything else, or
+    the rollout has other outputs: then each is read by itself."""
+    wanted: list[tuple[Callable[[Any], float], tuple[float, float]]] = []
+    for output in outputs.values():
+        reader = _reader_of(output, lane)
+        tokens = None if reader is None or reader.how != "field" or output.type != "number" else tokens_of(reader.pointer)
+        if tokens is None or len(tokens) != 1:
+            return lambda answers: None
+        wanted.append((itemgetter(tokens[0]), output.range or (-sys.float_info.max, sys.float_info.max)))
+
+    def read(answers: Sequence[object]) -> list[tuple[float, ...]] | None:
+        if set(map(type, answers)) != {dict}:
+            return None
+        columns = []
+        for find, (low, high) in wanted:
+            try:
+                values: list[float] = list(map(find, answers))
+            except KeyError:
+                return None
+            if set(map(type, values)) != {float} or not (low <= min(values) and max(values) <= high and not math.isnan(sum(values))):
+                return None
+            columns.append(values)
+        return list(zip(*columns, strict=True))
 
     return read
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from harness.core.accounting import Counts, Tally
 from harness.core.events import ANSWERED, Answer, AnswerFrame, Event, Frame, Invalid, InvalidOutcome, Outcome, stamped
+from harness.core.held import NOTHING, Known, Live, Open
+from harness.core.labels import count, count_apart, count_orphaned, merged
 from harness.core.rollout import Rollout
 from harness.core.routing import ID_BYTES, replicated
 from harness.core.table import Dictionary, RowLayout
@@ -18,7 +20,7 @@ from harness.core.table import Dictionary, RowLayout
 NO_ANSWER = "no_answer"
 NEVER = -(1 << 62)
 _WITH_KEY = (Event, Outcome)
-_CHARGED = ("incumbent", "challenger")  # the lanes that a missing event may be charged to, in this order
+CHARGED = ("incumbent", "challenger")  # the lanes that a missing event may be charged to, in this order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,39 +47,17 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Open:
-    """An event that waits for answers, or (settled) for the events before it. The payload is left behind. sent: its frame's bus time."""
-
-    ordinal: int
-    event: Event
-    mirror: int
-    sent: int
-    answers: Mapping[str, Answer] = field(default_factory=dict)
-    outcome: Outcome | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """What the store has of an event id: (source hash, ordinal) of each event that has it, their rows once written, early outcomes."""
-
-    events: tuple[tuple[bytes, int], ...] = ()
-    rows: Mapping[int, bytes] = field(default_factory=dict)
-    early: tuple[Outcome, ...] = ()
-
-
-_NOTHING = Known()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Effects:
-    """Everything one fold changes. `open` and `settled` are written, `gone` is removed from both; `ids` are new events; `rows` follow
-    the old `resolved`; `labels` replace the label part of rows; an empty tuple in `early` removes the key."""
+    """Everything one fold changes. `open` and `settled` are written, `gone` is removed from both; `ids` are new events, and so is
+    `fresh`: runs of them, (first ordinal, keys); `rows` follow the old `resolved`; `labels` replace the label part of rows; an empty tuple
+    in `early` removes the key."""
 
     head: Head
     open: Mapping[int, Open] = field(default_factory=dict)
     settled: Mapping[int, Open] = field(default_factory=dict)
     gone: tuple[int, ...] = ()
     ids: Mapping[bytes, tuple[tuple[bytes, int], ...]] = field(default_factory=dict)
+    fresh: tuple[tuple[int, bytes], ...] = ()
     rows: bytes = b""
     labels: Mapping[int, bytes] = field(default_factory=dict)
     early: Mapping[bytes, tuple[Outcome, ...]] = field(default_factory=dict)
@@ -92,24 +72,6 @@ class Snapshot:
     in_flight: int
 
 
-class _Live:
-    """An `Open` while it is being folded: what changes is changed in place, a hundred thousand times a minute."""
-
-    __slots__ = ("answers", "event", "lanes", "mirror", "ordinal", "outcome", "sent")
-
-    def __init__(self, ordinal: int, event: Event, mirror: int, sent: int, lanes: tuple[str, ...]) -> None:
-        self.ordinal, self.event, self.mirror, self.sent, self.lanes = ordinal, event, mirror, sent, lanes
-        self.answers: dict[str, Answer] = {}
-        self.outcome: Outcome | None = None
-
-    def frozen(self) -> Open:
-        """What is stored of it: everything but the payload and the plain id."""
-        return Open(
-            ordinal=self.ordinal, event=self.event._replace(payload=b"", id=""), mirror=self.mirror, sent=self.sent,
-            answers=dict(self.answers), outcome=self.outcome,
-        )  # fmt: skip
-
-
 class Fold:
     """The joins of one shard in memory: feed it records, take the effects, apply them; after a refusal throw it away and load again."""
 
@@ -119,7 +81,8 @@ class Fold:
         self._replica = rollout.models.get("replica")
         self._lanes, self._without_replica = rollout.lanes, tuple(lane for lane in rollout.lanes if lane != "replica")
         self._matures = int(rollout.outcomes.matures_s * 1e6) if rollout.outcomes else 0
-        self._opens = {n: _Live(n, o.event, o.mirror, o.sent, self.asked(o.event.key)) for n, o in opens.items()}
+        self._requests = rollout.outcomes is not None and rollout.outcomes.requested is not None
+        self._opens = {n: Live(n, o.event, o.mirror, o.sent, self.asked(o.event.key)) for n, o in opens.items()}
         for n, opened in opens.items():
             self._opens[n].answers, self._opens[n].outcome = dict(opened.answers), opened.outcome
         self._by_key = {opened.event.key: opened for opened in self._opens.values()}
@@ -163,7 +126,7 @@ class Fold:
         """Folds one mirror frame. An entry at or below the highest position seen of its source is a redelivery and changes nothing.
 
         A frame of a router that was refused may have older stamps than the time that its rival told meanwhile: its events arrive after
-        that, because looks up to it may be closed.
+        that, because looks up to it may be closed. Events open at bus time: once a router's clock was ahead, `sent` is overdue as it comes.
         """
         self._mirror = max(self._mirror, position)
         self._bus_time = max(self._bus_time, frame.sent)
@@ -179,7 +142,7 @@ class Fold:
                     if entry.arrived <= told:
                         told += 1
                         entry = stamped(entry, told)
-                    n_new += self._event(entry, position, frame.sent)
+                    n_new += self._event(entry, position, self._bus_time)
                 case Invalid():
                     self._tally.add("mirrored")
                     self._tally.add("invalid")
@@ -195,7 +158,7 @@ class Fold:
         """Opens an event; False for a duplicate."""
         key = event.key
         id, source = key[:ID_BYTES], key[ID_BYTES:]
-        known = self._known.get(id, _NOTHING)
+        known = self._known.get(id, NOTHING)
         others = self._ids.get(id) or known.events
         if others and any(other == source for other, _ in others):
             self._tally.add("duplicates")
@@ -204,7 +167,7 @@ class Fold:
         self._ordinal = ordinal + 1
         self._ids[id] = (*others, (source, ordinal)) if others else ((source, ordinal),)
         lanes = self._lanes if self._replica is None else self.asked(key)
-        self._opens[ordinal] = self._by_key[key] = _Live(ordinal, event, mirror, sent, lanes)
+        self._opens[ordinal] = self._by_key[key] = Live(ordinal, event, mirror, sent, lanes)
         self._changed.add(ordinal)
         if known.early or id in self._early:
             self._welcome(id)
@@ -214,45 +177,43 @@ class Fold:
         """Joins the outcomes that came before their event."""
         early, self._early[id] = self._early_of(id), ()
         for outcome in early:
-            self._tally.add("waiting", -1)
+            count_apart(self._tally, "waiting", outcome, -1)
             self._outcome(outcome)
 
     # ----------------------------------------------------------------------------------------------------------------- outcomes
     def _early_of(self, id: bytes) -> tuple[Outcome, ...]:
-        return self._early[id] if id in self._early else self._known.get(id, _NOTHING).early
+        return self._early[id] if id in self._early else self._known.get(id, NOTHING).early
 
     def _outcome(self, outcome: Outcome) -> None:
-        """Joins an outcome to the first event of its id: the first label is `joined`, later ones are `revised`, the last by time counts."""
+        """Joins an outcome, or a request for one, to the first event of its id; `labels.merged` says what its records come to."""
         id = outcome.key[:ID_BYTES]
-        events = self._ids.get(id) or self._known.get(id, _NOTHING).events
+        events = self._ids.get(id) or self._known.get(id, NOTHING).events
         if not events:
             self._early[id] = (*self._early_of(id), outcome)
-            self._tally.add("waiting")
+            count_apart(self._tally, "waiting", outcome)
             return
         ordinal = min(ordinal for _, ordinal in events)
-        order = (outcome.time, outcome.number)
         opened = self._opens.get(ordinal)
         if opened is not None:
-            old = opened.outcome
-            self._tally.add("joined" if old is None else "revised")
-            if old is None or order > (old.time, old.number):
-                opened.outcome = outcome
+            count(self._tally, opened.outcome, outcome)
+            known = merged(opened.outcome, outcome, requests=self._requests)
+            if known is not opened.outcome:
+                opened.outcome = known
                 self._changed.add(ordinal)
             return
         row = self._row(id, ordinal)
         if row is None:  # its pair has expired
-            self._tally.add("orphaned")
+            count_apart(self._tally, "orphaned", outcome)
             return
-        before = self.layout.label_order(row)
-        self._tally.add("joined" if before[0] < 0 else "revised")
-        if order > before:
-            label = self.layout.pack_label(outcome)
+        count(self._tally, before := self.layout.label_of(row), outcome)
+        label = self.layout.pack_label(merged(before, outcome, requests=self._requests))
+        if label != row[self.layout.label_at :]:
             self._labels[ordinal] = row[: self.layout.label_at] + label
             if self.layout.facts(row)[0] <= self.low_water() - self._matures:
                 self._late_labels += 1
 
     def _row(self, id: bytes, ordinal: int) -> bytes | None:
-        return self._labels[ordinal] if ordinal in self._labels else self._known.get(id, _NOTHING).rows.get(ordinal)
+        return self._labels[ordinal] if ordinal in self._labels else self._known.get(id, NOTHING).rows.get(ordinal)
 
     def give_up(self, keys: Iterable[bytes]) -> None:
         """Early outcomes whose event never came within the time to live are orphaned; the store must have been asked for these keys."""
@@ -260,8 +221,8 @@ class Fold:
             early = self._early_of(id)
             if early and id not in self._ids:
                 self._early[id] = ()
-                self._tally.add("waiting", -len(early))
-                self._tally.add("orphaned", len(early))
+                for outcome in early:
+                    count_orphaned(self._tally, outcome)
 
     # ------------------------------------------------------------------------------------------------------------------ answers
     def predictions(self, position: int, frame: AnswerFrame) -> None:
@@ -291,7 +252,7 @@ class Fold:
 
     def _answer_too_late(self, lane: str, answer: Answer) -> None:
         """An answer on an event that is no longer, or never was, held."""
-        source, known = answer.key[ID_BYTES:], self._known.get(answer.key[:ID_BYTES], _NOTHING)
+        source, known = answer.key[ID_BYTES:], self._known.get(answer.key[:ID_BYTES], NOTHING)
         row = next((known.rows[o] for s, o in known.events if s == source and o in known.rows), None)
         first = None if row is None else self.layout.facts(row)[1].get(lane)
         if first is None:
@@ -299,7 +260,7 @@ class Fold:
         elif answer.status == ANSWERED and first == NO_ANSWER:
             self._tally.lane("lanes", lane, "late")
 
-    def _answer(self, opened: _Live, lane: str, answer: Answer) -> None:
+    def _answer(self, opened: Live, lane: str, answer: Answer) -> None:
         """An answer that is not simply the first of its lane: of a lane that was not asked, another one, a bad one, or none."""
         if lane not in opened.lanes:
             self._tally.add("unknown")
@@ -318,9 +279,9 @@ class Fold:
         if len(answers) == len(opened.lanes):
             self._tally.add("paired", self._settle(opened))
 
-    def _settle(self, opened: _Live) -> bool:
+    def _settle(self, opened: Live) -> bool:
         """Whether an event that has all its answers is a pair; one that is missing is charged to one lane."""
-        for lane in _CHARGED:
+        for lane in CHARGED:
             if (status := opened.answers[lane].status) != ANSWERED:
                 self._tally.lane("missing", lane, status)
                 return False
@@ -351,14 +312,11 @@ class Fold:
 
         n_sources: partitions of the events topic; until each has spoken the watermark is NEVER.
         """
-        resolved, rows = self.head.resolved, bytearray()
-        while (ready := self._opens.get(resolved)) is not None and len(ready.answers) == len(ready.lanes):
-            rows += self.layout.pack(ready.event, ready.answers, ready.outcome, self._words)
-            resolved += 1
-        kept = {ordinal: self._opens[ordinal].frozen() for ordinal in sorted([n for n in self._changed if n >= resolved])}
-        settled = {n: opened for n, opened in kept.items() if len(opened.answers) == len(self._opens[n].lanes)}
+        rows, resolved = self._resolve()
+        kept = self._kept(resolved)
+        settled = {n: opened for n, opened in kept.items() if len(opened.answers) == len(self.asked(opened.event.key))}
         n_spoken = sum(source.startswith("events/") for source in self._upto)
-        unresolved = min((self._opens[n].event.arrived for n in range(resolved, self._ordinal)), default=None)
+        unresolved = self._oldest(resolved)
         low = self.low_water() if n_spoken >= n_sources else NEVER
         head = Head(
             version=self.head.version + 1, mirror=self._mirror, predictions=self._predictions, ordinal=self._ordinal, resolved=resolved,
@@ -368,9 +326,29 @@ class Fold:
         labels = {ordinal: row[self.layout.label_at :] for ordinal, row in self._labels.items()}
         return Effects(
             head=head, open={n: o for n, o in kept.items() if n not in settled}, settled=settled, ids=dict(self._ids),
-            gone=tuple(sorted(n for n in self._stored if n < resolved)), rows=bytes(rows), labels=labels, early=dict(self._early),
-            words=tuple(self._words.words[self._n_words :]),
+            fresh=self._fresh_ids(), gone=tuple(sorted(n for n in self._stored if n < resolved)), rows=rows, labels=labels,
+            early=dict(self._early), words=tuple(self._words.words[self._n_words :]),
         )  # fmt: skip
+
+    def _resolve(self) -> tuple[bytes, int]:
+        """(rows of the events that have all their answers, up to the first that has not; that one's ordinal)."""
+        resolved, rows = self.head.resolved, bytearray()
+        while (ready := self._opens.get(resolved)) is not None and len(ready.answers) == len(ready.lanes):
+            rows += self.layout.pack(ready.event, ready.answers, ready.outcome, self._words)
+            resolved += 1
+        return bytes(rows), resolved
+
+    def _kept(self, resolved: int) -> dict[int, Open]:
+        """What has changed of the events that wait, from this ordinal on."""
+        return {ordinal: self._opens[ordinal].frozen() for ordinal in sorted([n for n in self._changed if n >= resolved])}
+
+    def _oldest(self, resolved: int) -> int | None:
+        """When the first of the events arrived that wait, from this ordinal on."""
+        return min((opened.event.arrived for n, opened in self._opens.items() if n >= resolved), default=None)
+
+    def _fresh_ids(self) -> tuple[tuple[int, bytes], ...]:
+        """The new events that are not in `ids`."""
+        return ()
 
     def overran(self) -> None:
         """Records of the mirror were lost before they were read, or cannot be read: counted, so that the verdict holds."""
@@ -386,13 +364,18 @@ class Fold:
 
     def applied(self, effects: Effects) -> None:
         """The effects are stored: go on from their head."""
-        for ordinal in range(self.head.resolved, effects.head.resolved):
-            opened = self._opens.pop(ordinal)
-            self._by_key.pop(opened.event.key, None)
+        self._drop(effects.head.resolved)
         self._stored.difference_update(effects.gone)
         self._stored.update(effects.open, effects.settled)
         self.head = effects.head
         self._begin()
+
+    def _drop(self, resolved: int) -> None:
+        """Lets go of the events before this ordinal."""
+        for ordinal in range(self.head.resolved, resolved) if self._opens else ():
+            opened = self._opens.pop(ordinal, None)
+            if opened is not None:
+                self._by_key.pop(opened.event.key, None)
 
     @property
     def n_open(self) -> int:

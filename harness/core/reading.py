@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from harness.core.events import Event, Invalid, InvalidOutcome, Outcome
-from harness.core.outputs import LONGEST_LABEL, MISSING, pointed
+from harness.core.outputs import LONGEST_LABEL, MISSING, pointed, tokens_of
 from harness.core.outputs import pointer as resolve
 from harness.core.rollout import Rollout, Segment
 from harness.core.routing import Hasher
@@ -34,9 +34,10 @@ def microseconds(text: object) -> int | None:
         return None
     minute = _MINUTES.get(text[:17])
     if minute is not None and text[-1] == "Z" and text.isascii():  # the usual form, in a minute that was read before
-        second, rest = text[17:19], text[19:-1]
-        if second.isdecimal() and len(second) == 2 and second < "60" and (rest == "" or (rest[0] == "." and rest[1:].isdecimal())):
-            return minute + int(second) * 1_000_000 + (int((rest[1:] + "000000")[:6]) if rest else 0)
+        second = text[17:-1]
+        digits = second[:2] + second[3:]
+        if digits.isdecimal() and second < "6" and (len(second) == 2 or (len(digits) > 2 and second[2] == ".")):
+            return minute + int((digits + "000000")[:8])
     return _any_form(text)
 
 
@@ -69,10 +70,12 @@ def attributes_problem(document: Any) -> str | None:
     """Why this is no CloudEvent; None if it is one. Its times are looked at elsewhere."""
     if not isinstance(document, dict):
         return f"expected a JSON object, got {_KINDS.get(type(document), 'a text')}"
+    get = document.get
+    id, source, kind, version = get("id"), get("source"), get("type"), get("specversion")
+    if id and source and kind and version and type(id) is type(source) is type(kind) is type(version) is str:
+        return None
     for name in _NEEDED:
         value = document.get(name)
-        if type(value) is str and value:
-            continue
         if not isinstance(value, str) or not value:
             return f"{name}: expected non-empty text, got {_kind(document, name)}"
     return None
@@ -103,17 +106,34 @@ def field_reader(field: str) -> Callable[[dict[str, Any]], Any]:
 
 def _segment_reader(segment: Segment) -> Callable[[dict[str, Any]], str]:
     """Reads one segment's value of an event."""
-    find = field_reader(segment.field or "")
+    find, (name, in_data) = field_reader(segment.field or ""), _plain_field(segment.field or "")
+    listed, other = frozenset(segment.values), segment.other
 
     def read(document: dict[str, Any]) -> str:
-        found = word_of(find(document))
-        if found is None:
-            return segment.missing
-        if segment.values:
-            return found if found in segment.values else segment.other
-        return found if len(found) <= LONGEST_LABEL else segment.other
+        data = document.get("data") if in_data else document
+        found = data.get(name) if type(data) is dict and name is not None else find(document)
+        if type(found) is not str or not found:
+            word = word_of(found)
+            if word is None:
+                return segment.missing
+            found = word
+        if listed:  # a text that is empty never comes here
+            return found if found in listed else other
+        return found if len(found) <= LONGEST_LABEL else other
 
     return read
+
+
+def _plain_field(field: str) -> tuple[str | None, bool]:
+    """(name, whether it stands in the data) of a field that is found with one step; else (None, ...)."""
+    if not field.startswith("/"):
+        return field, False
+    tokens = tokens_of(field)
+    return (tokens[0] if tokens is not None and len(tokens) == 1 else None), True
+
+
+Facts = tuple[str, bytes, int, tuple[str, ...], tuple[str | None, ...], str, int | None]
+"""Of an event: its id, its key, its unit's hash, segments, decisions, its unit, the arrival time that it states."""
 
 
 class Reader:
@@ -131,20 +151,27 @@ class Reader:
 
         The stated time is the extension `recordedtime`, else `time`, None when there is neither.
         """
+        facts = self.facts(document)
+        if isinstance(facts, str):
+            return Invalid(position=position, reason=facts), "", None
+        id, key, unit, segments, decisions, text, stated = facts
+        return Event(position, key, unit, id, 0, segments, decisions, payload), text, stated
+
+    def facts(self, document: Any) -> Facts | str:
+        """What one decoded event says, or why it is none: `event` without making one."""
         problem = attributes_problem(document)
         if problem is not None:
-            return Invalid(position=position, reason=problem), "", None
-        happened = stated_time(document, "time")
-        recorded = stated_time(document, "recordedtime") if "recordedtime" in document else None
-        if isinstance(happened, str) or isinstance(recorded, str):
-            wrong = happened if isinstance(happened, str) else str(recorded)
-            return Invalid(position=position, reason=wrong), "", None
-        unit = self._unit(document)
-        id, hasher = document["id"], self.hasher
+            return problem
+        stated = stated_time(document, "time")
+        if "recordedtime" in document and not isinstance(stated, str):
+            stated = stated_time(document, "recordedtime")
+        if isinstance(stated, str):
+            return stated
+        unit, id = self._unit(document), document["id"]
+        key, hashed = self.hasher.key_and_unit(document["source"], id, unit)
         segments = tuple([read(document) for read in self._segments])
-        decisions = tuple([_decision(resolve(document.get("data"), pointer)) for _, _, pointer in self._recorded])
-        entry = Event(position, hasher.key(document["source"], id), hasher.unit(unit), id, 0, segments, decisions, payload)
-        return entry, unit, happened if recorded is None else recorded
+        decisions = tuple([_decision(resolve(document.get("data"), pointer)) for _, _, pointer in self._recorded]) if self._recorded else ()
+        return id, key, hashed, segments, decisions, unit, stated
 
     def _unit(self, document: dict[str, Any]) -> str:
         """The unit of an event; one that names none is a unit of its own."""
@@ -165,14 +192,20 @@ class Reader:
         event_id = resolve(data, spec.event)
         if not isinstance(event_id, str) or not event_id:
             return InvalidOutcome(position=position, reason=f"{spec.event}: expected the id of an event")
+        asked = self._asked(data)
+        if isinstance(asked, str):
+            return InvalidOutcome(position=position, reason=asked)
         truths = [resolve(data, pointer) for pointer in spec.truth.values()]
+        if asked:  # a queue that writes the label's place beforehand leaves it null
+            truths = [MISSING if truth is None else truth for truth in truths]
         for pointer, truth in zip(spec.truth.values(), truths, strict=True):
             if truth is not MISSING and not _is_truth(truth):
                 found = type(truth).__name__
                 return InvalidOutcome(position=position, reason=f"{pointer}: expected a boolean or a finite number, got {found}")
-        if all(truth is MISSING for truth in truths):
-            return InvalidOutcome(position=position, reason=f"{', '.join(spec.truth.values())}: no truth in it")
-        propensity = self._propensity(data)
+        if not asked and all(truth is MISSING for truth in truths):
+            request = f", and no request in {spec.requested}" if spec.requested else ""
+            return InvalidOutcome(position=position, reason=f"{', '.join(spec.truth.values())}: no truth in it{request}")
+        propensity = self._propensity(data, asked)
         if isinstance(propensity, str):
             return InvalidOutcome(position=position, reason=propensity)
         return Outcome(
@@ -182,12 +215,24 @@ class Reader:
             propensity=propensity,
         )  # fmt: skip
 
-    def _propensity(self, data: Any) -> float | str | None:
-        """The recorded sampling probability, None if the config reads none, or what is wrong with it."""
+    def _asked(self, data: Any) -> bool | str:
+        """Whether this record says that a label was asked for, or what is wrong with what it says."""
+        spec = self.rollout.outcomes
+        found = MISSING if spec is None or spec.requested is None else resolve(data, spec.requested)
+        if found is MISSING or found is None or isinstance(found, bool):
+            return found is True
+        if microseconds(found) is None:
+            return f"{spec.requested if spec else ''}: expected true or the time of the request as an RFC 3339 text, or nothing"
+        return True
+
+    def _propensity(self, data: Any, asked: bool) -> float | str | None:
+        """The recorded sampling probability, None if the config reads none or the request has it, or what is wrong with it."""
         spec = self.rollout.outcomes
         if spec is None or spec.propensity is None:
             return None
         found = resolve(data, spec.propensity)
+        if spec.requested and not asked and (found is MISSING or found is None):
+            return None
         if isinstance(found, bool) or not isinstance(found, int | float) or not (spec.least or 0.0) <= found <= 1.0:
             return f"{spec.propensity}: expected a probability of at least {spec.least:g}, the config's `least`"
         return float(found)

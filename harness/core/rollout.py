@@ -161,7 +161,10 @@ class Harm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcomes:
-    """Where outcomes come from, and what a label is. Pointers lead into the outcome's data."""
+    """Where outcomes come from, and what a label is. Pointers lead into the outcome's data.
+
+    requested: what says that a label was asked for, with its propensity; None where only labels are recorded, no requests.
+    """
 
     topic: str
     event: str
@@ -169,6 +172,7 @@ class Outcomes:
     matures_s: float
     propensity: str | None = None
     least: float | None = None
+    requested: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

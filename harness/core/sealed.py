@@ -1,16 +1,18 @@
-"""What is sealed with a decision: the pair table of its stage as it was known, without anybody's id.
+"""What is sealed with a decision: the pair table of its stage and what was observed of a canary, as they were known, without anybody's id.
 
 An archive cannot be changed without another hash, so it holds nothing that would have to be taken out of it: units are numbered in the
 order in which they first came, and events in their order. The numbers of every gate stay the same, because a unit only has to be told
-from the others.
+from the others. The numbers of one archive are not those of the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.types import Column, PairTable
 from harness.core.rollout import TRUE_FALSE, Rollout
@@ -40,6 +42,35 @@ def without_ids(table: PairTable) -> PairTable:
     columns["unit_id"] = place[inverse.reshape(-1)] if len(table) else np.empty(0, np.uint64)
     columns["event_id"] = np.array([number.to_bytes(8, "big") for number in range(len(table))], dtype="V8")
     return PairTable(columns, table.words)
+
+
+def numbered(rows: Mapping[str, NDArray[Any]], *, exposed: Mapping[str, NDArray[np.bool_]]) -> dict[str, NDArray[Any]]:
+    """Rows of observations by source with units numbered instead of hashed, 0, 1, ...
+
+    Two arms are folded in the order of first exposures, and of units exposed in the same microsecond in that of their hashes: the numbers
+    have that order, so the fold gives the same to the last bit. Whoever was not exposed follows, by first sight.
+
+    Args:
+        rows: Each with the fields `unit` and `arrived`, microseconds.
+        exposed: Of a source, which of its rows are exposures of the stage.
+    """
+    if not rows:
+        return {}
+    unit, arrived = (np.concatenate([each[name] for each in rows.values()]) for name in ("unit", "arrived"))
+    counts = np.concatenate([exposed.get(source, np.zeros(len(each), np.bool_)) for source, each in rows.items()])
+    units, place = np.unique(unit, return_inverse=True)
+    place = place.reshape(-1)
+    first, seen = (np.full(len(units), np.iinfo(np.int64).max) for _ in range(2))
+    np.minimum.at(first, place[counts], arrived[counts])
+    np.minimum.at(seen, place, arrived)
+    seen[first < np.iinfo(np.int64).max] = 0
+    number = np.empty(len(units), np.uint64)
+    number[np.lexsort((units, seen, first))] = np.arange(len(units), dtype=np.uint64)
+    found = {}
+    for source, each in rows.items():
+        found[source] = each.copy()
+        found[source]["unit"] = number[np.searchsorted(units, each["unit"])]
+    return found
 
 
 def of_stage(table: PairTable, *, since: int, as_of: int) -> PairTable:

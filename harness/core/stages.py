@@ -40,18 +40,18 @@ class Standing(StrEnum):
 
 MOVES: Mapping[Standing, Mapping[str, Standing]] = {
     Standing.RUNNING: {
-        "approved": Standing.RUNNING, "waived": Standing.RUNNING, "forgot": Standing.RUNNING, "entered": Standing.RUNNING,
-        "paused": Standing.PAUSED, "promoted": Standing.PROMOTED, "rolled_back": Standing.ROLLED_BACK, "expired": Standing.EXPIRED,
-        "amended": Standing.RUNNING, "yielded": Standing.RUNNING,
+        "approved": Standing.RUNNING, "waived": Standing.RUNNING, "forgot": Standing.RUNNING, "sealed": Standing.RUNNING,
+        "entered": Standing.RUNNING, "paused": Standing.PAUSED, "promoted": Standing.PROMOTED, "rolled_back": Standing.ROLLED_BACK,
+        "expired": Standing.EXPIRED, "amended": Standing.RUNNING, "yielded": Standing.RUNNING,
     },
     Standing.PAUSED: {
-        "approved": Standing.PAUSED, "waived": Standing.PAUSED, "forgot": Standing.PAUSED, "resumed": Standing.RUNNING,
-        "rolled_back": Standing.ROLLED_BACK, "expired": Standing.EXPIRED, "amended": Standing.RUNNING,
+        "approved": Standing.PAUSED, "waived": Standing.PAUSED, "forgot": Standing.PAUSED, "sealed": Standing.PAUSED,
+        "resumed": Standing.RUNNING, "rolled_back": Standing.ROLLED_BACK, "expired": Standing.EXPIRED, "amended": Standing.RUNNING,
         "yielded": Standing.PAUSED,
     },
-    Standing.PROMOTED: {"forgot": Standing.PROMOTED},
-    Standing.ROLLED_BACK: {"forgot": Standing.ROLLED_BACK, "amended": Standing.RUNNING},
-    Standing.EXPIRED: {"forgot": Standing.EXPIRED, "amended": Standing.RUNNING},
+    Standing.PROMOTED: {"forgot": Standing.PROMOTED, "sealed": Standing.PROMOTED},
+    Standing.ROLLED_BACK: {"forgot": Standing.ROLLED_BACK, "sealed": Standing.ROLLED_BACK, "amended": Standing.RUNNING},
+    Standing.EXPIRED: {"forgot": Standing.EXPIRED, "sealed": Standing.EXPIRED, "amended": Standing.RUNNING},
 }  # fmt: skip
 
 
@@ -91,13 +91,23 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """A record of a person that says what was seen, by its hash: an approval, a waiver or a rollback during a stage."""
+
+    hash: str
+    kind: str
+    stage: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """Where a rollout stands.
 
     stage: index into the config's stages. since: record time, microseconds, after which events count for this stage; -1 from the first
     event. attempt: 0 for the first question, one more with each amendment. config_sha256: of the question of this attempt. approvals: of
     the next stage. authors: who registered and amended the config. latest: the record that last changed stage or standing; None before
-    the first. spans: every stage of every attempt so far, oldest first. head, n_records: of the chain this was folded from.
+    the first. spans: every stage of every attempt so far, oldest first. unsealed: people's words of this attempt for which nothing was
+    sealed yet, oldest first. head, n_records: of the chain this was folded from.
     """
 
     standing: Standing = Standing.RUNNING
@@ -110,6 +120,7 @@ class State:
     authors: tuple[str, ...] = ()
     latest: Latest | None = None
     spans: tuple[Span, ...] = ()
+    unsealed: tuple[Word, ...] = ()
     head: str = ""
     n_records: int = 0
 
@@ -128,7 +139,7 @@ class State:
 
 
 WAIVER_PEOPLE = 2
-SAID = ("approved", "waived", "forgot", "yielded")  # records that move nothing by themselves
+SAID = ("approved", "waived", "forgot", "sealed", "yielded")  # records that move nothing by themselves
 
 
 def fold(state: State, record: Record, *, head: str) -> State:
@@ -144,6 +155,7 @@ def fold(state: State, record: Record, *, head: str) -> State:
         who = record.get("by") or {}
         latest = Latest(kind=str(kind), by=who.get("name", ""), at=record.get("at", ""), reason=record.get("reason", ""))
         state = replace(state, latest=latest)
+    state = replace(state, unsealed=_unsealed(state, record, head))
     match kind:
         case "amended":
             since = -1 if record["since"] is None else _time(record["since"], n)
@@ -168,6 +180,28 @@ def fold(state: State, record: Record, *, head: str) -> State:
             said = Said(by=record["by"]["name"], gate=record["gate"], expires=_time(record["expires"], n))
             return replace(state, waivers=(*state.waivers, said))
     return state
+
+
+def _unsealed(state: State, record: Record, head: str) -> tuple[Word, ...]:
+    """The people's words for which nothing is sealed yet, after a record."""
+    match record["kind"]:
+        case "amended":
+            return ()
+        case "sealed":
+            return tuple(word for word in state.unsealed if word.hash != record.get("of"))
+    seen = record.get("seen")
+    if isinstance(seen, Mapping) and seen.get("as_of") is not None:
+        return (*state.unsealed, Word(hash=head, kind=record["kind"], stage=state.stage))
+    return state.unsealed
+
+
+def to_seal(rollout: Rollout, state: State) -> Word | None:
+    """The oldest word of a person for which something may be sealed now. Sealing takes a moment, in which the controller makes no move:
+    so not while people are served by the challenger in the stage of that word, but once it is over, or where nobody can be hurt."""
+    if superseded(rollout, state) is not None:
+        return None
+    calm = state.final or percent(rollout, state) == 0.0
+    return next((word for word in state.unsealed if calm or word.stage != state.stage), None)
 
 
 def _author(record: Record) -> tuple[str, ...]:

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.types import Column, PairTable
+from harness.core.columns import A_LABEL, A_NUMBER, EventRun
 from harness.core.events import ANSWERED, Answer, Entry, Event, Outcome
 from harness.core.policies import Codes, Floats, decide, recorded_words, truth_class
-from harness.core.rollout import MISSING_REASONS, Rollout
-from harness.core.routing import KEY_BYTES
+from harness.core.rollout import MISSING_REASONS, Output, Rollout
+from harness.core.routing import ID_BYTES, KEY_BYTES
 
 NO_WORD = 0xFFFF
 MOST_WORDS = 60_000
@@ -26,7 +27,7 @@ TOO_MANY = "(too many)"
 ANSWERED_CODE, NOT_ASKED = 255, 254
 NO_TRUTH, NUMBER, BOOLEAN = 0, 1, 2
 _NAN, _ENDLESS = float("nan"), float("inf")
-_MOST = 3.4e38  # what four bytes hold
+MOST_FLOAT = 3.4e38  # what four bytes hold
 _MOST_UNIT, _MOST_TIME = (1 << 64) - 1, 1 << 62
 _TYPES = {"number": float, "label": str, "scores": tuple}
 
@@ -36,9 +37,14 @@ def recorded_decisions(rollout: Rollout) -> tuple[tuple[str, str, str], ...]:
     return tuple((p.name, lane, pointer) for p in rollout.policies.values() for lane, pointer in p.recorded.items())
 
 
+def kind_of(output: Output) -> int:
+    """The kind of an output's column (`columns.OutputColumn`)."""
+    return len(output.labels) if output.type == "scores" else A_LABEL if output.type == "label" else A_NUMBER
+
+
 def _latency(latency_ms: float | None) -> float:
     """A latency as a row holds it: one that is too large for it is endless."""
-    return _NAN if latency_ms is None else latency_ms if -_MOST < latency_ms < _MOST else _ENDLESS
+    return _NAN if latency_ms is None else latency_ms if -MOST_FLOAT < latency_ms < MOST_FLOAT else _ENDLESS
 
 
 class Dictionary:
@@ -60,6 +66,10 @@ class Dictionary:
             found = self._codes[word] = len(self.words)
             self.words.append(word)
         return found
+
+    def knows(self, word: str) -> bool:
+        """Whether a word has its code already."""
+        return word in self._codes
 
     def of(self, segments: tuple[str, ...], decisions: tuple[str | None, ...]) -> tuple[int, ...]:
         """The codes of an event's words; most events have the same few sets of them."""
@@ -102,6 +112,7 @@ class RowLayout:
         self._lanes = rollout.lanes
         self._all_numbers = all(output.type == "number" for output in rollout.outputs.values())
         self._types = [(_TYPES[output.type], len(output.labels)) for output in rollout.outputs.values()]
+        self.kinds = tuple(kind_of(output) for output in rollout.outputs.values())
         self._n_words = len(rollout.event_segments), len(self.recorded)
         self._floats = [float] * len(self._types)
         self._no_label = self.pack_label(None)
@@ -116,13 +127,16 @@ class RowLayout:
         for value, (kind, n_labels) in zip(outputs, self._types, strict=True):
             if type(value) is not kind:
                 return False
-            if type(value) is tuple and (len(value) != n_labels or not all(-_MOST < score < _MOST for score in value)):
+            if type(value) is tuple and (len(value) != n_labels or not all(-MOST_FLOAT < score < MOST_FLOAT for score in value)):
                 return False
         return True
 
     def takes(self, entries: Iterable[Entry]) -> bool:
         """Whether rows can hold these entries: as many words and truths as the rollout has, and numbers of their size."""
         n_segments, n_decisions = self._n_words
+        if isinstance(entries, EventRun):
+            sized = all(len(segments) == n_segments and len(decisions) == n_decisions for segments, decisions in entries.sets)
+            return sized and int(entries.arrived.min()) > -_MOST_TIME and int(entries.arrived.max()) < _MOST_TIME
         for entry in entries:
             if isinstance(entry, Event):
                 if len(entry.segments) != n_segments or len(entry.decisions) != n_decisions:
@@ -170,6 +184,15 @@ class RowLayout:
             values += [kind, float("nan") if truth is None else float(truth)]
         propensity = float("nan") if outcome is None or outcome.propensity is None else outcome.propensity
         return self._label.pack(*values, outcome.time if outcome else -1, outcome.number if outcome else 0, propensity)
+
+    def label_of(self, row: bytes) -> Outcome | None:
+        """What a row holds of its event's label; None if nothing."""
+        *truths, time, number, propensity = self._label.unpack_from(row, self.label_at)
+        if time < 0 and propensity != propensity:
+            return None
+        pairs = zip(truths[::2], truths[1::2], strict=True)
+        said = tuple(None if kind == NO_TRUTH else bool(value) if kind == BOOLEAN else value for kind, value in pairs)
+        return Outcome(-1, row[:ID_BYTES], time, number, said, None if propensity != propensity else propensity)
 
     def label_order(self, row: bytes) -> tuple[int, int]:
         """(time, number) of a row's label, by which the last one counts; (-1, 0) without one."""

@@ -101,6 +101,9 @@ def _reason(gate: Gate, whole: GateResult, rows: Sequence[GateResult], labelled_
     reason = whole.reason or "insufficient"
     worst = [r for r in worst if r.reason == reason] or worst
     until = labelled_wait if gate.metric.labelled and reason in ("insufficient", "no_support") else None
+    if whole.labels is not None and whole.labels.pending:
+        waits = f"{whole.labels.pending} of {whole.labels.requested} labels asked for have not come and count as the worst"
+        until = f"{waits}, {until}" if until else waits
     n = min(r.n_units for r in worst)
     return f"{gate.name}: undecided{_among(worst)}: {_WHY[reason]} ({n} units; {until or 'it is read again at each look'})"
 
@@ -149,6 +152,13 @@ def outcomes_document(counts: Counts) -> dict[str, int]:
         "revised": counts.revised,
         "invalid": counts.invalid_outcomes,
     }
+
+
+def requests_document(rollout: Rollout, counts: Counts) -> dict[str, int] | None:
+    """The accounting of requests for labels as the verdict writes it; None where the rollout records none."""
+    if rollout.outcomes is None or rollout.outcomes.requested is None:
+        return None
+    return {"joined": counts.requests, "waiting": counts.requests_waiting, "orphaned": counts.requests_orphaned}
 
 
 def _stage_document(rollout: Rollout, at: Standpoint) -> dict[str, Any]:
@@ -206,6 +216,7 @@ def verdict_document(
         "lanes": {lane: {"answered": 0, **dict(sorted(counts.lanes.get(lane, {}).items()))} for lane in rollout.lanes},
         "versions": {lane: sorted(counts.versions.get(lane, {})) for lane in rollout.lanes},
         "outcomes": outcomes_document(counts),
+        "requests": requests_document(rollout, counts),
         "gates": [row_document(row) for row in rows],
         "arms": None if arms is None else dict(arms),
         **({"exposed": None, "exposed_harms": {}} if served is None else served),

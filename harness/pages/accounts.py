@@ -51,8 +51,14 @@ def accounts(verdict: Mapping[str, Any]) -> Accounts:
         missing=missing,
         tallies=tuple(humanised(word) for word in words),
         lanes=tuple((lane, tuple(tally.get(word, 0) for word in words)) for lane, tally in lanes.items()),
-        outcomes=tuple((humanised(name), n) for name, n in verdict["outcomes"].items() if isinstance(n, int)),
+        outcomes=tuple((humanised(name), n) for name, n in verdict["outcomes"].items() if isinstance(n, int)) + _requests(verdict),
     )
+
+
+def _requests(verdict: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
+    """Requests for labels that found their event, and those that never did; empty where none are recorded."""
+    found = verdict.get("requests")
+    return (("asked for", found["joined"]), ("asked for, orphaned", found["orphaned"])) if found else ()
 
 
 def _equation(whole: str, total: int, parts: tuple[tuple[str, int], ...]) -> Equation:

@@ -94,6 +94,7 @@ def _title(record: Record, rollout: Rollout | None) -> str:
         "rolled_back": "The rollout was stopped: the incumbent decides",
         "expired": "The rollout expired without an answer",
         "yielded": "The seat among several challengers was given back: the stage for which it was taken was not entered",
+        "sealed": "What a person had seen was sealed",
         "forgot": f"A unit was forgotten: {record.get('rows', 0)} rows were taken out of the store",
     }
     return words.get(kind, humanised(kind))
@@ -126,6 +127,10 @@ def _facts(record: Record, rollout: Rollout | None) -> dict[str, Callable[[], li
         found["The stages"] = lambda: [_stage(number, rollout) for number in range(len(rollout.stages))]
         reads = f"alpha {rollout.alpha:g}, read every {rollout.looks_s:g} s of record time"
         found["The config"] = lambda: [f"SHA-256 {record.get('sha256')}; {reads}"]
+    if isinstance(record.get("seen"), Mapping):
+        found["What was seen"] = lambda: _seen(_part(record, "seen"))
+    if record.get("kind") == "sealed":
+        found["What was seen"] = lambda: _sealed(record)
     if isinstance(record.get("evidence"), Mapping):
         found["The question"] = lambda: _question(_part(record, "question"))
         found["The models"] = lambda: _models(_part(record, "models"))
@@ -137,6 +142,20 @@ def _facts(record: Record, rollout: Rollout | None) -> dict[str, Callable[[], li
     elif "people" in record:
         found["The people"] = lambda: _people(_part(record, "people"))
     return found
+
+
+def _seen(part: Mapping[str, Any]) -> list[str]:
+    """What a person had before the eyes who approved, waived or went back."""
+    if part.get("as_of") is None:
+        return ["no look yet"]
+    return [f"{part.get('verdict')} in stage {part.get('stage_index')}, as of {part['as_of']}"]
+
+
+def _sealed(record: Record) -> list[str]:
+    """Whose view a record seals, and which of its numbers are others by now."""
+    lines = [f"by whoever made the record {record.get('of')}"]
+    lines += [str(record["why"])] if record.get("why") else []
+    return lines + ([f"by now another number: {listed(record['unlike'])}"] if record.get("unlike") else [])
 
 
 def _question(part: Mapping[str, Any]) -> list[str]:
@@ -234,12 +253,13 @@ def _reproduction(part: Mapping[str, Any]) -> list[str]:
         return []
     archive = part.get("archive")
     sealed = f"pairs sealed as {archive}.parquet" if archive else f"no pairs were sealed: {part.get('no_archive')}"
-    return [f"shadow-harness {part.get('code_version')}", sealed]
+    seen = [f"what was observed of the canary sealed as {part['observations']}.parquet"] if part.get("observations") else []
+    return [f"shadow-harness {part.get('code_version')}", sealed, *seen]
 
 
 # --------------------------------------------------------------------------------------------------------------------------- gates
 def _gates(record: Record, rollout: Rollout) -> Iterator[GateLine]:
-    evidence = _part(record, "evidence")
+    evidence = _part(record, "evidence") or _part(record, "seen")
     rows = evidence.get("gates")
     for figure in gate_intervals(asked_gates(rollout, evidence), rows) if rows else ():
         yield _gate_line(rollout, figure.gate, figure.whole, whole=True)

@@ -40,6 +40,7 @@ from harness.pages.words import (
     harm_words,
     humanised,
     is_age,
+    label_words,
     listed,
     place_words,
     segment_words,
@@ -204,7 +205,8 @@ class RowView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateView:
-    """A gate with its rows. `left_out`: rows beyond the most that a page shows."""
+    """A gate with its rows. `labels`: of how many one was asked for, empty where that is not recorded. `left_out`: rows beyond the most
+    that a page shows."""
 
     name: str
     asks: str
@@ -213,6 +215,7 @@ class GateView:
     limit: str
     whole: RowView
     rows: tuple[RowView, ...]
+    labels: str
     tally: str
     open: bool
     left_out: int
@@ -250,6 +253,7 @@ def _gate_view(rollout: Rollout, figure: GateIntervals) -> GateView:
         limit=limit,
         whole=whole,
         rows=tuple(_row_view(figure, row, scale) for row in parts[:MOST_ROWS]),
+        labels=label_words(figure.whole.labels if figure.whole else None),
         tally=tally,
         open=whole.status == "fail" and len(parts) <= 8,
         left_out=max(len(parts) - MOST_ROWS, 0),

@@ -164,3 +164,11 @@ def place_words(found: Mapping[str, Any]) -> str:
     served = f", {found['percent']:g} % of units served by the challenger" if found.get("percent") else ""
     standing = found.get("standing", "running")
     return f"{humanised(str(found['stage']))}{served}" + ("" if standing == "running" else f", {humanised(standing)}")
+
+
+def label_words(labels: Mapping[str, int] | None) -> str:
+    """How many labels a row stands on, in words; empty where requests are not recorded."""
+    if labels is None:
+        return ""
+    said = f"labels: {labels['requested']:,} asked for, {labels['labelled']:,} came"
+    return said + (f", {labels['pending']:,} wait and count as the worst for either side" if labels["pending"] else "")

@@ -1,4 +1,4 @@
-"""Time as a port: the wall clock in production, moved by hand in a replay and in tests."""
+"""Time as a port: the machine's clocks in production, moved by hand in a replay and in tests."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Wall time in microseconds since 1970."""
+    """Wall time, which somebody may set, and steady time, which nobody can: when something was, and how long ago."""
 
     def now(self) -> int:
-        """The time now."""
+        """The time now, microseconds since 1970."""
+
+    def steady(self) -> int:
+        """Microseconds since some moment; never backwards, and in no jumps."""
 
 
 class SystemClock:
@@ -19,6 +22,10 @@ class SystemClock:
     def now(self) -> int:
         """The time now."""
         return time.time_ns() // 1_000
+
+    def steady(self) -> int:
+        """Microseconds since some moment."""
+        return time.monotonic_ns() // 1_000
 
 
 class ManualClock:
@@ -29,6 +36,10 @@ class ManualClock:
 
     def now(self) -> int:
         """The time it was last moved to."""
+        return self._now
+
+    def steady(self) -> int:
+        """The same: nobody sets this clock."""
         return self._now
 
     def move_to(self, now: int) -> None:

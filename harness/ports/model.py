@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol, overload
+
+from harness.core.events import ANSWERED
 
 
 class Call:
@@ -34,6 +37,31 @@ class Call:
         return self.event.get("data")
 
 
+class Calls(Sequence[Call]):
+    """Calls of events that nobody has decoded, made when they are asked for. A model may read `payloads` alone."""
+
+    def __init__(self, ids: Sequence[str], payloads: Sequence[bytes], decode: Callable[[bytes], Any]) -> None:
+        self.ids, self.payloads, self._decode = ids, payloads, decode
+
+    @cached_property
+    def _made(self) -> list[Call]:
+        decode = self._decode
+        return [Call(event_id=id, payload=payload, decode=decode) for id, payload in zip(self.ids, self.payloads, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, at: int) -> Call: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Call]: ...
+    def __getitem__(self, at: int | slice) -> Call | list[Call]:
+        return self._made[at]
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(self._made)
+
+
 class Reply(NamedTuple):
     """A model's raw answer, or the reason why there is none.
 
@@ -44,6 +72,24 @@ class Reply(NamedTuple):
     answer: Any = None
     latency_ms: float | None = None
     version: str | None = None
+
+
+class AllAnswered(Sequence[Reply]):
+    """Replies that are all answered and of which nothing else is known, by their answers."""
+
+    def __init__(self, answers: Sequence[Any]) -> None:
+        self.answers = answers
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    @overload
+    def __getitem__(self, at: int) -> Reply: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Reply]: ...
+    def __getitem__(self, at: int | slice) -> Reply | list[Reply]:
+        found = self.answers[at]
+        return [Reply(ANSWERED, answer) for answer in found] if isinstance(at, slice) else Reply(ANSWERED, found)
 
 
 class ModelPort(Protocol):

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from harness.core.pairing import Effects, Head, Known, Open, Snapshot
+from harness.core.held import Known, Open
+from harness.core.pairing import Effects, Head, Snapshot
 
 
 class PairLog(Protocol):

@@ -7,7 +7,9 @@ by the percent that production recorded, a period each, so a ramp or a slow roll
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +24,8 @@ from harness.ports.observations import ROW, ObservationLog
 from harness.roles.topology import Topology
 
 PER_PERCENT = 10_000  # a period's number is its percent in steps of so many
-MOST_LOOKS = 4_096  # in one fold; older ones without their own fold are read at the next
+MOST_LOOKS = 4_096  # in one fold
+Rows = TypeVar("Rows", Exposures, Measurements)
 
 
 class Arms:
@@ -68,11 +71,19 @@ class Arms:
         if look <= self.look:
             return False
         exposures, measurements = self._take(look)
-        first = (self.look // self._grid + 1) * self._grid
-        looks = np.arange(first, look + 1, self._grid, dtype=np.int64)[-MOST_LOOKS:]
-        self._evidence.fold(exposures, measurements, looks)
-        self.look = look
+        looks = self._looks(look, exposures)
+        for some in np.split(looks, np.arange(MOST_LOOKS, len(looks), MOST_LOOKS)):
+            self._evidence.fold(_known(exposures, self.look, some[-1]), _known(measurements, self.look, some[-1]), some)
+            self.look = int(some[-1])
         return True
+
+    def _looks(self, look: int, exposures: Exposures) -> NDArray[np.int64]:
+        """Every look of the grid after the last one, up to this: how it is cut into folds moves nothing. Before the first exposure there
+        is nothing to look at."""
+        first = self.look + 1
+        if not self._evidence.n_units:
+            first = max(first, int(exposures.at.min()) if len(exposures) else look)
+        return np.arange(-(-first // self._grid) * self._grid, look + 1, self._grid, dtype=np.int64)
 
     def _take(self, look: int) -> tuple[Exposures, Measurements]:
         """Everything that arrived after the last look and by this one."""
@@ -122,6 +133,18 @@ class Arms:
             "units": self._evidence.n_units, "crossed": self._evidence.crossed, "strays": self._evidence.strays,
             "split_fired_at": None if fired is None else timestamp(fired), "as_of": timestamp(self.look),
         }  # fmt: skip
+
+
+def _known(rows: Rows, after: int, look: int) -> Rows:
+    """Those that arrived after one look and by another."""
+    mine = (rows.at > after) & (rows.at <= look)
+    if mine.all():
+        return rows
+    taken: dict[str, Any] = {}
+    for each in fields(rows):
+        found = getattr(rows, each.name)
+        taken[each.name] = {name: x[mine] for name, x in found.items()} if isinstance(found, Mapping) else found[mine]
+    return replace(rows, **taken)
 
 
 def restored(arms: Arms, data: bytes) -> Arms:

@@ -18,7 +18,7 @@ from harness.core.errors import HeadMoved, RecordError
 from harness.core.reading import microseconds, timestamp
 from harness.core.records import CONTROLLER, body, evidence_of
 from harness.core.rollout import Rollout
-from harness.core.stages import MOVES, State, Wait, next_move, percent, serves
+from harness.core.stages import MOVES, State, Wait, Word, named, next_move, percent, serves, to_seal
 from harness.core.verdicts import staleness
 from harness.ports.clock import Clock
 from harness.ports.journal import Journal
@@ -33,22 +33,27 @@ LOOK_EVERY = 200_000  # microseconds between two steps of a worker that found no
 FORWARD = ("entered", "promoted")
 Evidence = Callable[[State, Mapping[str, Any]], Mapping[str, Any]]
 """The state and the verdict of a move to the keys of its record that say what it rests on."""
+Words = Callable[[State, Word], Mapping[str, Any]]
+"""The state and a person's word to the keys of a record that seals what was seen."""
 
 
 class Controller:
     """One rollout's controller. outbox, frontier: opened when they are first needed, so that a bus that is away stops no rollback.
 
     frontier: which events a new stage must not count; without, those after the look count. evidence: what a record says of what it rests
-    on; `core.records.evidence_of` without. seating: where it is one of several challengers, of which one at a time serves.
+    on; `core.records.evidence_of` without. words: what people saw; without, nothing is sealed for their words. seating: where it is one
+    of several challengers, of which one at a time serves.
     """
 
     def __init__(
         self, rollout: Rollout, *, journal: Journal, ledger: Ledger, clock: Clock, outbox: Callable[[], Outbox], code_version: str,
-        evidence: Evidence | None = None, frontier: Callable[[], Frontier] | None = None, seating: Seating | None = None,
+        evidence: Evidence | None = None, frontier: Callable[[], Frontier] | None = None, words: Words | None = None,
+        seating: Seating | None = None,
     ) -> None:  # fmt: skip
         self.rollout, self._journal, self._ledger, self._clock = rollout, journal, ledger, clock
         self._open_outbox, self._code_version = outbox, code_version
         self._evidence = evidence or (lambda state, verdict: evidence_of(rollout, state, verdict, code_version=code_version))
+        self._words = words
         self._follower = Follower(journal)
         self._outbox: Outbox | None = None
         self._open_frontier = frontier
@@ -63,8 +68,8 @@ class Controller:
 
         1 read the state (of several challengers: the seat before it)   2 read the verdict published, and how old it is   3 find the next
         move; one that begins to serve takes the seat   4 append one record behind the head that the state was read from (somebody was
-        faster: nothing was done, and the next step reads again)   5 tell what was appended.
-        A crash before 4 has done nothing, one after it is told the next time.
+        faster: nothing was done, and the next step reads again); where there is no move, seal what a person's word rests on, in a record of
+        its own   5 tell what was appended. A crash before 4 has done nothing, one after it is told the next time.
         """
         if self._seating is not None:
             self._seating.look()
@@ -73,7 +78,7 @@ class Controller:
         except RecordError as error:
             self._say_damage(str(error))
             return 0
-        n = self._move(state)
+        n = self._move(state) or self._seal(state)
         if self._outbox is None:
             self._outbox = self._open_outbox()
         return n + self._outbox.tell()
@@ -133,6 +138,19 @@ class Controller:
         )  # fmt: skip
         with suppress(HeadMoved):
             self._journal.append(record, after=state.head)
+        return 1
+
+    def _seal(self, state: State) -> int:
+        """Seals what a person had in view who approved, waived or went back. The move itself has waited for nothing."""
+        word = to_seal(self.rollout, state)
+        if word is None or self._words is None:
+            return 0
+        reason = f"what was seen by whoever {word.kind.replace('_', ' ')} in {named(self.rollout, word.stage)}"
+        rests = self._words(state, word)
+        record = body("sealed", rollout=self.rollout.name, at=self._clock.now(), by=CONTROLLER, reason=reason, stage=word.stage, **rests)
+        with suppress(HeadMoved):  # by a person or another controller: the next step finds what is right then
+            self._journal.append(record, after=state.head)
+            self._log.info("rollout.sealed", of=word.hash, kind=word.kind)
         return 1
 
     def _since(self, kind: str, verdict: Mapping[str, Any]) -> str | None:

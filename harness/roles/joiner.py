@@ -8,9 +8,10 @@ from typing import TypeVar
 
 import structlog
 
+from harness.core.bulk import BulkFold
 from harness.core.errors import HeadMoved, Overrun, RecordError, StoreFull, Unavailable
 from harness.core.events import Answer, AnswerFrame, Frame
-from harness.core.pairing import NEVER, NO_ANSWER, Fold
+from harness.core.pairing import NEVER, NO_ANSWER
 from harness.core.rollout import CHALLENGER, Family, Rollout
 from harness.core.table import RowLayout
 from harness.ports.bus import BEFORE_ALL, Bus, Record
@@ -26,6 +27,9 @@ Mirrored = list[tuple[int, Frame | None]]
 Answered = list[tuple[int, AnswerFrame | None]]
 READ_FRAMES = 32
 DUE_LIMIT = 256
+PATIENCE_S = 0.02  # how long the answers of some lanes wait for those of the others, before their events are stored as open
+MOST_HOLDS = 8  # reads
+FEW_ASKED = 8
 MOST_WAITING = 200_000  # early outcomes of a shard, some 30 MB
 LAST = 1 << 62  # later than any time
 MIRROR_WAIT_S = 1.0
@@ -33,11 +37,14 @@ TRIM_EVERY = 5_000_000  # microseconds
 
 
 class Joiner:
-    """The joins of one shard of one rollout."""
+    """The joins of one shard of one rollout.
+
+    patience_s: how long answers may wait for those of other lanes before they are folded; 0: not at all.
+    """
 
     def __init__(
         self, rollout: Rollout, topology: Topology, shard: int, *, bus: Bus, pair_log: PairLog, codec: Codec, clock: Clock,
-        most_waiting: int = MOST_WAITING,
+        most_waiting: int = MOST_WAITING, patience_s: float = 0.0,
     ) -> None:  # fmt: skip
         self.rollout, self.topology, self.shard = rollout, topology, shard
         self._bus, self._pair_log, self._codec, self._clock = bus, pair_log, codec, clock
@@ -48,7 +55,7 @@ class Joiner:
         self._matures = int(rollout.outcomes.matures_s * 1e6) if rollout.outcomes else 0
         self._mirror_reader = bus.reader({self._mirror: BEFORE_ALL})
         self._answer_reader = bus.reader({self._predictions: BEFORE_ALL})
-        self._most_waiting = most_waiting
+        self._most_waiting, self._patience_s = most_waiting, patience_s
         self._trimmed = clock.now()
         self._load()
         self._done = self._fold.head.mirror, self._fold.head.predictions
@@ -56,8 +63,10 @@ class Joiner:
     def _load(self) -> None:
         """Loads the head and seeks both logs to it."""
         head, opens, words = self._pair_log.load()
+        self._held: Answered = []  # answers that were read and wait for those of other lanes
+        self._n_holds = 0
         self._ahead: list[Record] = []  # of the mirror: read, and beyond what the answers read so far are on
-        self._fold = Fold(self.rollout, self._layout, head, opens, words)
+        self._fold = BulkFold(self.rollout, self._layout, head, opens, words)
         self._mirror_reader.seek(self._mirror, head.mirror)
         self._answer_reader.seek(self._predictions, head.predictions)
 
@@ -81,28 +90,60 @@ class Joiner:
         if at_end:
             self._name_the_silent()
         self._trim()
-        return len(frames) + len(answers) + len(due)
+        return len(frames) + len(answers) + len(due) + len(self._held)
 
     def _read(self, wait_s: float) -> tuple[Mirrored, Answered, bool]:
         """(mirror frames, answer frames, whether the answers were read to their end).
 
-        While answers come, they lead, and the mirror follows them no further than they name: so most events find all their answers in
-        the fold that opens them, and need not be stored as open.
+        While answers come, they lead, and the mirror follows them no further than they name; those that other lanes are still to join
+        wait a moment for them. So most events find all their answers in the fold that opens them, and need not be stored as open.
         """
         frames: Mirrored = []
         records = self._answer_reader.read(limit=READ_FRAMES * 2, wait_s=0.0)
-        if all(map(self._of_others, records)):  # they must not lead: our own lane may be silent
+        if all(map(self._of_others, records)):  # none, or such as must not lead: our own lane may be silent
             self._read_ahead(0.0)
+            if self._patience_s and (self._ahead or self._held):
+                records = [*records, *self._answer_reader.read(limit=READ_FRAMES * 2, wait_s=self._patience_s)]
+        alone = all(map(self._of_others, records))
+        waits = not alone and self._patience_s > 0
+        if alone:
             frames = self._taken(None)
-            if not records:
-                records = self._answer_reader.read(limit=READ_FRAMES * 2, wait_s=0.0 if frames else wait_s)
-        answers = [(record.position, self._answer(record)) for record in records]
+            waits_s = 0.0 if frames or self._held or records else wait_s
+            records = [*records, *self._answer_reader.read(limit=READ_FRAMES * 2, wait_s=waits_s)]
+        answers = self._held + [(record.position, self._answer(record)) for record in records]
+        n_answers, answers = len(answers), self._without_held(answers, waits)
         named = max((answered.mirror for _, answered in answers if answered is not None), default=-1)
         while named > (reached := self._reached(frames)):
             if not self._read_ahead(MIRROR_WAIT_S):
                 answers = self._not_early(answers, reached)
                 break
-        return frames + self._taken(named), answers, len(answers) < READ_FRAMES * 2 and len(answers) == len(records)
+        return frames + self._taken(named), answers, len(records) < READ_FRAMES * 2 and len(answers) == n_answers
+
+    def _without_held(self, answers: Answered, waits: bool) -> Answered:
+        """The answers before the first on a frame that other lanes are still to answer; the others are held, for a few reads and while
+        there is more to read. Nothing depends on it but how much is stored as open."""
+        n = self._n_joined(answers) if waits and self._n_holds < MOST_HOLDS and len(answers) < READ_FRAMES * 4 else len(answers)
+        self._n_holds = self._n_holds + 1 if n == 0 and answers else 0
+        self._held = answers[n:]
+        return answers[:n]
+
+    def _n_joined(self, answers: Answered) -> int:
+        """How many answers, from the first on, are on frames that every lane has answered, or that are folded already."""
+        said: dict[int, int] = {}
+        for _, answered in answers:
+            if answered is not None:
+                said[answered.mirror] = said.get(answered.mirror, 0) + 1
+        reached = self._fold.head.mirror
+        open_ = (
+            n for n, (_, answered) in enumerate(answers)
+            if answered is not None and answered.mirror > reached and said[answered.mirror] < self._n_lanes(answered)
+        )  # fmt: skip
+        return next(open_, len(answers))
+
+    def _n_lanes(self, answered: AnswerFrame) -> int:
+        """How many lanes answer a frame like this one; a replica that is asked about few events may have none of it."""
+        replica, n_lanes = self.rollout.models.get("replica"), len(self.rollout.lanes)
+        return n_lanes - (replica is not None and len(answered.answers) * replica.percent < FEW_ASKED * 100)
 
     def _of_others(self, record: Record) -> bool:
         """Whether it holds answers of another challenger, which are no concern of this rollout."""
@@ -128,6 +169,7 @@ class Joiner:
         early = (n for n, (_, answered) in enumerate(answers) if answered is not None and reached < answered.mirror <= end)
         n = next(early, len(answers))
         if n < len(answers):
+            self._held = []
             self._answer_reader.seek(self._predictions, answers[n - 1][0] if n else self._fold.head.predictions)
         return answers[:n]
 
@@ -161,10 +203,10 @@ class Joiner:
         """Early outcomes to give up: those that waited for their event as long as a label takes to mature, by the time of every source;
         and the oldest where more wait than a shard keeps, because an event need never come, nor any event at all."""
         head = self._fold.head
-        too_many = head.counts.waiting - self._most_waiting
+        too_many = head.counts.early - self._most_waiting
         if too_many > 0:
             return self._pair_log.due(LAST, max(too_many, DUE_LIMIT))
-        return self._pair_log.due(head.watermark - self._matures, DUE_LIMIT) if head.watermark > NEVER and head.counts.waiting else ()
+        return self._pair_log.due(head.watermark - self._matures, DUE_LIMIT) if head.watermark > NEVER and head.counts.early else ()
 
     def _commit(self, frames: Mirrored, answers: Answered, due: Sequence[bytes]) -> None:
         fold = self._fold
@@ -201,7 +243,7 @@ class Joiner:
         """Records were gone before they were read: counted, so that the verdict holds, and the logs are read from where they start."""
         self._fold.overran()
         self._apply()
-        self._ahead = []
+        self._ahead, self._held = [], []
         self._mirror_reader.seek(self._mirror, BEFORE_ALL)
         self._answer_reader.seek(self._predictions, BEFORE_ALL)
         return 0

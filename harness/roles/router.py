@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import structlog
 
+from harness.core.columns import FEWEST, EventRun
 from harness.core.errors import Overrun, RecordError, TooLarge
-from harness.core.events import Entry, Event, Frame, Invalid, InvalidOutcome, Outcome, stamped
+from harness.core.events import Entry, Event, Frame, Invalid, InvalidOutcome, Outcome
 from harness.core.reading import Reader, watermark
 from harness.core.rollout import Rollout
 from harness.core.routing import Hasher, shard_of
@@ -23,6 +24,7 @@ FRAME_ENTRIES = 256
 FRAME_BYTES = 512 * 1024
 READ_LIMIT = 1_024
 HEARTBEAT = 500_000  # microseconds after which the shards hear of a source that had no record
+_new = tuple.__new__  # a named tuple's own takes twice as long
 GRACE = 5_000_000  # a source that is silent for so long lets time run on
 
 
@@ -59,18 +61,18 @@ class Router:
         self._bus, self._intake, self._codec, self._clock = bus, intake, codec, clock
         hasher = Hasher(rollout.mirror, secret)
         self._read, self._hasher, self._trust_stated = Reader(rollout, hasher), hasher, trust_stated
-        self._version = rollout.version
+        self._version, self._percent = rollout.version, rollout.sample_percent
         self._source_of = {partition: source for source, partition in topology.sources.items()}
         self._taken: dict[str, Taken] = {}
-        self._heard: dict[str, int] = {}  # source held -> when it last had a record, or came to this router
-        self._told: dict[str, int] = {}  # source held -> when the shards last heard of it
+        self._heard: dict[str, int] = {}  # source held -> when it last had a record, or came to this router; steady time
+        self._told: dict[str, int] = {}  # source held -> when the shards last heard of it; steady time
         self._reader = bus.reader({})
         self.hold(tuple(topology.sources))
 
     def hold(self, sources: tuple[str, ...]) -> None:
         """From now on these sources are this router's, from their stored positions."""
         self._reader.close()
-        now = self._clock.now()
+        now = self._clock.steady()
         self._heard = {source: self._heard.get(source, now) for source in sources}
         self._told = {source: self._told.get(source, now) for source in sources}
         self._taken = {source: self._intake.load(source) for source in sources}
@@ -112,14 +114,18 @@ class Router:
                 continue
             read.position = record.position
             entry = take(record, read)
-            if entry is not None:
-                key = entry.key if isinstance(entry, Event | Outcome) else self._hasher.event_id(f"{source}@{record.position}")
-                shards[shard_of(key, n_shards)].append(entry)
+            if entry is None:
+                continue
+            if n_shards == 1:
+                shards[0].append(entry)
+                continue
+            key = entry.key if isinstance(entry, Event | Outcome) else self._hasher.event_id(f"{source}@{record.position}")
+            shards[shard_of(key, n_shards)].append(entry)
         for shard, entries in enumerate(shards):
             frames = self._frames(source, entries, sent=now, upto=read.arrived)
             self._append(shard, frames)
         self._save(source, read.taken(), before)
-        self._heard[source] = self._told[source] = now
+        self._heard[source] = self._told[source] = self._clock.steady()
 
     def _append(self, shard: int, frames: Sequence[Frame]) -> None:
         """Writes frames to the mirror. An event that its topic does not take is invalid: one of them must not stop all others."""
@@ -169,17 +175,18 @@ class Router:
             read.arrived = max(read.arrived, until)
             return None
         read.read += 1
-        entry, unit, stated = self._read.event(document, position=record.position, payload=record.value)
-        if isinstance(entry, Invalid):
-            return entry
-        if not self._hasher.sampled(unit, self.rollout.sample_percent):
+        facts = self._read.facts(document)
+        if isinstance(facts, str):
+            return Invalid(position=record.position, reason=facts)
+        id, key, hashed, segments, decisions, unit, stated = facts
+        if self._percent < 100.0 and not self._hasher.sampled(unit, self._percent):
             read.unsampled += 1
             return None
         if not self._trust_stated or stated is None:
             came = record.time if 0 < record.time < read.now else read.now
             stated = came if stated is None or stated > came else stated
-        read.arrived = max(stated, read.arrived + 1)
-        return stamped(entry, read.arrived)
+        arrived = read.arrived = stated if stated > read.arrived else read.arrived + 1
+        return _new(Event, (record.position, key, hashed, id, arrived, segments, decisions, record.value))
 
     def _outcome(self, record: Record, read: _Reading) -> Entry | None:
         try:
@@ -194,47 +201,47 @@ class Router:
 
     def _frames(self, source: str, entries: Sequence[Entry], *, sent: int, upto: int) -> list[Frame]:
         """Entries cut into frames; at least one, so that every shard hears how far this source has come."""
-        runs: list[list[Entry]] = [[]]
-        size = 0
-        for entry in entries:
-            length = len(entry.payload) if isinstance(entry, Event) else 64
-            if runs[-1] and (len(runs[-1]) >= FRAME_ENTRIES or size + length > FRAME_BYTES):
-                runs.append([])
-                size = 0
-            runs[-1].append(entry)
-            size += length
+        sizes = [len(entry.payload) if isinstance(entry, Event) else 64 for entry in entries]
+        runs: list[Sequence[Entry]] = []
+        start, stop = 0, 0
+        while start < len(entries) or not runs:
+            stop = min(start + FRAME_ENTRIES, len(entries))
+            while stop > start + 1 and sum(sizes[start:stop]) > FRAME_BYTES:
+                stop -= 1
+            runs.append(entries[start:stop])
+            start = stop
         last = len(runs) - 1
         return [
-            Frame(config=self._version, source=source, sent=sent, upto=upto if n == last else _arrived(run), entries=tuple(run))
+            Frame(config=self._version, source=source, sent=sent, upto=upto if n == last else _arrived(run), entries=_together(run))
             for n, run in enumerate(runs)
         ]
 
     def _heartbeat(self, now: int) -> None:
-        """Tells every shard the bus time, of each source of which none has heard lately, whatever the others had. A clock that was set
-        back beats at once."""
-        due = [source for source, told in self._told.items() if not 0 <= now - told < HEARTBEAT]
+        """Tells every shard the bus time, of each source of which none has heard lately, whatever the others had."""
+        steady = self._clock.steady()
+        due = [source for source, told in self._told.items() if steady - told >= HEARTBEAT]
         frames = []
         for source in due:
-            before, taken = self._taken[source], self._run_on(source, now)
+            before, taken = self._taken[source], self._run_on(source, steady)
             if taken != before:  # stored before it is told: another router may have the source by now, and know of older events
                 self._save(source, taken, before)
             frames.append(self._codec.encode_frame(Frame(config=self._version, source=source, sent=now, upto=taken.arrived)))
-            self._told[source] = now
+            self._told[source] = steady
         if frames:
             for shard in range(self.topology.shards):
                 self._bus.append(self.topology.mirror(shard), frames)
 
-    def _run_on(self, source: str, now: int) -> Taken:
-        """Behind a source that has long been silent, record time runs on as the wall clock does, and is not behind that of any other
-        source: so neither an idle partition nor one that never had an event holds the watermark up."""
+    def _run_on(self, source: str, steady: int) -> Taken:
+        """Behind a source that has long been silent, record time runs on as steady time does, and is not behind that of any other
+        source: so neither an idle partition nor one that never had an event holds the watermark up. A wall clock that is set ahead is
+        no silence."""
         taken = self._taken[source]
-        self._heard[source] = min(self._heard[source], now)
-        silent = now - self._heard[source] - GRACE
+        silent = steady - self._heard[source] - GRACE
         if self._trust_stated or silent <= 0 or not source.startswith("events/"):
             return taken
         others = (self._taken.get(name) or self._intake.load(name) for name in self.topology.sources if name.startswith("events/"))
         newest = max(other.arrived for other in others)
-        own = taken.arrived + min(silent, now - self._told[source]) if taken.arrived else 0
+        own = taken.arrived + min(silent, steady - self._told[source]) if taken.arrived else 0
         return replace(taken, arrived=max(own, newest))
 
     @property
@@ -245,6 +252,12 @@ class Router:
     def close(self) -> None:
         """Lets go of the connections."""
         self._reader.close()
+
+
+def _together(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """A run, if these are many and all of them events."""
+    events = [entry for entry in entries if isinstance(entry, Event)]
+    return EventRun.of(events) if len(events) == len(entries) >= FEWEST else tuple(entries)
 
 
 def _arrived(entries: Sequence[Entry]) -> int:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from harness.core.errors import HeadMoved, Overrun, UsageError
 from harness.core.events import Outcome
+from harness.core.held import Known, Open, refs_of
 from harness.core.observations import Observation
-from harness.core.pairing import Effects, Head, Known, Open, Snapshot
+from harness.core.pairing import Effects, Head, Snapshot
 from harness.core.table import RowLayout
 from harness.ports.bus import BEFORE_ALL, Partition, Record
 from harness.ports.clock import Clock, SystemClock
@@ -166,6 +167,8 @@ class MemoryPairLog:
             self._open.pop(ordinal, None)
             self._settled.pop(ordinal, None)
         self._ids.update(effects.ids)
+        for first, keys in effects.fresh:
+            self._ids.update(refs_of(first, keys))
         for n in range(len(effects.rows) // width):
             self._rows[self._head.resolved + n] = effects.rows[n * width : (n + 1) * width]
         self._rows.update({n: self._rows[n][:at] + label for n, label in effects.labels.items() if n in self._rows})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from harness.core.events import ANSWERED, Answer, Event, Outcome
 from harness.core.rollout import Choice, Events, Line, Model, Outcomes, Output, Policy, Reader, Rollout, Segment
@@ -13,8 +14,10 @@ START = 1_700_000_000_000_000  # microseconds since 1970
 SECOND = 1_000_000
 
 
-def rollout(*, matures_s: float = 3_600.0, replica_percent: float = 50.0) -> Rollout:
-    """Three lanes, a number, a label and scores, lines by segment and by model, recorded decisions, a truth with bins."""
+def rollout(*, matures_s: float = 3_600.0, replica_percent: float = 50.0, requests: bool = False) -> Rollout:
+    """Three lanes, a number, a label and scores, lines by segment and by model, recorded decisions, a truth with bins; with requests, or
+    labels alone."""
+    asking: dict[str, Any] = {"requested": "/requested", "propensity": "/p", "least": 0.1} if requests else {}
     lanes = ("incumbent", "challenger", "replica")
     field = {lane: Reader(how="field", pointer="/x") for lane in lanes}
     lines = {lane: Line(default=18.0) for lane in (*lanes, "truth")}
@@ -49,7 +52,9 @@ def rollout(*, matures_s: float = 3_600.0, replica_percent: float = 50.0) -> Rol
         outputs={output.name: output for output in outputs},
         policies={policy.name: policy for policy in policies},
         harms={},
-        outcomes=Outcomes(topic="sample.labels", event="/event_id", truth={"age": "/age", "toxic": "/toxic"}, matures_s=matures_s),
+        outcomes=Outcomes(
+            topic="sample.labels", event="/event_id", truth={"age": "/age", "toxic": "/toxic"}, matures_s=matures_s, **asking,
+        ),
         sample_percent=100.0,
         window_s=30.0,
         gates=(),
@@ -89,3 +94,10 @@ def outcome(position: int, id: str, *, time: int | None = None, number: int = 0,
     """What was learnt of an event; at `position` seconds after START unless said otherwise."""
     found = START + position * SECOND if time is None else time
     return Outcome(position=position, key=key(id)[:10], time=found, number=number, truths=(age, None), propensity=0.5)
+
+
+def request(position: int, id: str, *, propensity: float = 0.5) -> Outcome:
+    """That a label of an event was asked for."""
+    return Outcome(
+        position=position, key=key(id)[:10], time=START + position * SECOND, number=0, truths=(None, None), propensity=propensity
+    )  # fmt: skip

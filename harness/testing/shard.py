@@ -19,8 +19,8 @@ SOURCE = "events/0"
 class Shard:
     """Each call is one fold, applied; `crash` throws the memory away and loads again. Only the two models, unless asked for more."""
 
-    def __init__(self, *, matures_s: float = 3_600.0, replica_percent: float = 0.0) -> None:
-        self.rollout = samples.rollout(matures_s=matures_s, replica_percent=replica_percent)
+    def __init__(self, *, matures_s: float = 3_600.0, replica_percent: float = 0.0, requests: bool = False) -> None:
+        self.rollout = samples.rollout(matures_s=matures_s, replica_percent=replica_percent, requests=requests)
         self.layout = RowLayout(self.rollout)
         self.store = MemoryPairLog(self.layout)
         self.n_mirror = self.n_predictions = 0

@@ -54,10 +54,14 @@ def test_strongly_opposed_data_are_a_very_negative_number(counts, side):
 def test_no_grid_of_observations_is_kept():
     """confseq's inversion keeps a matrix of grid times n, 8 GB at a million: a look takes the same time whatever n is."""
     def took(n: int) -> float:
-        began = time.perf_counter()
+        """CPU seconds of five looks, the least of some tries: what the machine does besides is no part of it."""
+        found = []
         for _ in range(5):
-            RATE.pass_[0].bound(np.array([n * 99, n]), BIT, level=0.05)
-        return time.perf_counter() - began
+            began = time.process_time()
+            for _ in range(5):
+                RATE.pass_[0].bound(np.array([n * 99, n]), BIT, level=0.05)
+            found.append(time.process_time() - began)
+        return min(found)
 
     took(10)
     assert took(10**7) < 20 * took(10) and took(10**7) / 5 < 0.05

@@ -315,8 +315,8 @@ def test_a_fortnight_of_hourly_looks_takes_about_a_second():
     gates = tuple(replace(gate, name=f"{gate.name} {k}") for k in range(4) for gate in GATES)
     plan = Plan(gates, alpha=0.05, n_stages=2, listed=PLAN.listed)
     looks = np.linspace(table["arrived"][0], table["arrived"][-1] + 1, 720).astype(np.int64)
-    start = time.perf_counter()
+    start = time.process_time()  # of this process: a machine that is busy with others takes longer
     parts = [folded(plan, table, labelled=labelled, looks=looks) for labelled in (False, True)]
-    folds = time.perf_counter() - start
+    folds = time.process_time() - start
     rows = combine(plan, *parts)
-    assert len(rows) == 76 and folds < 8.0 and time.perf_counter() - start - folds < 5.0  # four times what it takes on one slow core
+    assert len(rows) == 76 and folds < 8.0 and time.process_time() - start - folds < 5.0  # four times what it takes on one slow core

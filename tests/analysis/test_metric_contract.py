@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from inspect import cleandoc
 
 import numpy as np
 import pytest
@@ -75,8 +76,8 @@ def test_every_kind_of_pairs_is_in_the_suite():
 
 def documented() -> set[str]:
     """The kinds that the docstring of `Metric` lists, at the beginning of a line each."""
-    listed = (Metric.__doc__ or "").split("what it reads:")[1].split("A kind that")[0]
-    return {kind for kinds in re.findall(r"^ {6}(\w+(?:, \w+)*)  ", listed, re.M) for kind in kinds.split(", ")}
+    listed = cleandoc(Metric.__doc__ or "").split("what it reads:")[1].split("A kind that")[0]
+    return {kind for kinds in re.findall(r"^ {2}(\w+(?:, \w+)*)  ", listed, re.M) for kind in kinds.split(", ")}
 
 
 @pytest.mark.parametrize(("wrong", "test"), [

@@ -36,7 +36,7 @@ def test_a_notebook_runs_from_top_to_bottom_and_gives_what_stands_in_it(path, tm
     for cell in fresh.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    nbclient.NotebookClient(fresh, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    nbclient.NotebookClient(fresh, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert len(said(fresh)) >= 5
     assert said(fresh) == said(committed)
 

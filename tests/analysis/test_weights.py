@@ -10,6 +10,7 @@ import pytest
 
 from analysis.evidence import Evidence, Plan, combine
 from analysis.gates import prepare
+from analysis.metrics.contributions import contributions_of
 from analysis.simulate import HOUR_US
 from analysis.types import Gate, GateResult, Metric, PairTable, Status
 
@@ -227,3 +228,17 @@ def test_the_worst_log_loss_counts_as_the_bound():
     known = ~np.isnan(truth)
     expected = np.where(sure[known] == 0, 20.0, -log(0.9)).mean()
     assert not evidence.broken and rows_of(evidence)["log"].estimate == pytest.approx(expected)
+
+
+def test_a_change_detector_tells_equal_decisions_of_other_weights_apart():
+    """Blocks of 32 equal values are computed once only where they have no weights."""
+    table = stream(2_000)
+    table = PairTable({**table.columns, "adult.challenger": (np.arange(2_000) % 900 == 7).astype(np.int32)}, table.words)
+    evidence, gate = folded(table), GATES[0]
+    detectors, (process,) = evidence._detectors["harm", ()], prepare(gate).design.fail
+    values, weights = contributions_of(gate, table)
+    rows = np.flatnonzero(weights > 0.0)
+    level = np.zeros(len(process.bets.fractions))
+    for row in rows[: len(rows) // 32 * 32]:
+        level = (level + 1.0) * process.factors(values[[row]], weights[[row]] * 0.1)[0]
+    assert detectors.levels[0] == pytest.approx(level, rel=1e-9)

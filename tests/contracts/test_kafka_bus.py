@@ -19,10 +19,10 @@ class KafkaContract(BusContract):
         backlog = 20_000
         bus.append(partitions[0], [b"x"] * backlog)
         reader = bus.reader(dict.fromkeys(partitions, BEFORE_ALL))
-        assert [record.value for record in reader.read(limit=1, wait_s=5.0)] == [b"x"]
+        assert [record.value for record in reader.read(limit=1, wait_s=60.0)] == [b"x"]
         bus.append(partitions[2], [b"y"])
         reads = 1
-        while b"y" not in [record.value for record in reader.read(limit=1, wait_s=5.0)]:
+        while b"y" not in [record.value for record in reader.read(limit=1, wait_s=60.0)]:
             reads += 1
         assert reads < backlog // 2
         reader.close()

@@ -13,6 +13,8 @@ from harness.adapters.redis.observations import RedisObservationLog
 from harness.adapters.redis.pairlog import RedisPairLog
 from harness.adapters.redis.presence import RedisPresence
 from harness.adapters.redis.tokens import RedisTokens
+from harness.core.observations import Observation
+from harness.ports.observations import Observed
 from harness.testing.contracts import (
     DirectoryContract,
     IntakeContract,
@@ -78,6 +80,13 @@ class TestRedisObservationLog(ObservationLogContract):
     @pytest.fixture
     def observations(self, redis_url):
         return RedisObservationLog(redis_url, "sample", keep_s=3_600.0)
+
+    def test_sources_of_a_store_that_lists_none_are_found_by_their_keys(self, observations, redis_db):
+        """An older release kept no list; nobody's exposures are left out of what is sealed or forgotten."""
+        seen = Observed(position=0, arrived=5)
+        observations.append("exposures/1", [Observation(b"k" * 14, 7, 5, 1.0, 1.0)], seen, after=Observed())
+        assert redis_db.delete("shadow:{sample}:obs:sources") == 1
+        assert observations.sources() == ["exposures/1"]
 
 
 class TestRedisTokens(TokensContract):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
-import time
 
 import pytest
+from patience import until
+from ports import free_port
 
 from harness.adapters.redis.bus import RedisBus, id_of, position_of
 from harness.adapters.redis.connection import MOST_BLOCK_S, connect, translated
@@ -106,9 +106,7 @@ def test_a_reader_that_waits_does_not_outwait_its_socket(redis_url):
 
 def test_a_server_that_is_away_is_unavailable_and_comes_back(tmp_path):
     """A restart of Redis is waited for; readers and appends go on with the connection they find."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"redis://:hunter2@127.0.0.1:{port}/0"
     bus = RedisBus(url)
     reader = bus.reader({FIRST: BEFORE_ALL})
@@ -120,15 +118,18 @@ def test_a_server_that_is_away_is_unavailable_and_comes_back(tmp_path):
         RedisDirectory(url).all()
     for _ in range(2):
         with _server(tmp_path, port):
-            deadline = time.monotonic() + 10
-            while time.monotonic() < deadline:
-                try:
-                    bus.append(FIRST, [b"x"])
-                    break
-                except BusUnavailable:
-                    time.sleep(0.02)
+            until(lambda: appended(bus, b"x"))
             reader.seek(FIRST, BEFORE_ALL)
             assert read(reader) == [b"x"]
+
+
+def appended(bus, value):
+    """Whether the bus took it."""
+    try:
+        bus.append(FIRST, [value])
+    except BusUnavailable:
+        return False
+    return True
 
 
 class _server:
@@ -144,7 +145,7 @@ class _server:
 
     def __exit__(self, *_):
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait()
 
 
 @pytest.mark.parametrize(

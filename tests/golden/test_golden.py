@@ -1,6 +1,7 @@
-"""What a release wrote, every later one reads: `v1/` holds bytes of the first, never to be written again.
+"""What a release wrote, every later one reads: `v1/` holds bytes of the first layouts, never to be written again; in `v2/` frames may be in
+columns, and heads count requests for labels.
 
-A release that changes a layout adds a folder: `python tests/golden/test_golden.py v2` writes it from the objects below.
+A release that changes or adds a layout adds a folder and its objects below: `python tests/golden/test_golden.py v3` writes it.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import pytest
 from harness.adapters.codec import MsgpackCodec
 from harness.adapters.redis.chunks import CHUNK_ROWS, Chunks
 from harness.core.accounting import Counts
+from harness.core.columns import AnswerRun, EventRun
 from harness.core.events import AnswerFrame, Frame, Invalid, InvalidOutcome, Outcome
-from harness.core.pairing import Head, Open
+from harness.core.held import Open
+from harness.core.pairing import Head
 from harness.core.table import Dictionary, RowLayout
 from harness.ports.intake import Taken
 from harness.ports.journal import ROOT, Link
@@ -55,8 +58,20 @@ OBJECTS = {
     "folded": Folded(version=12, state=b"\x00opaque\xff"),
     "link": Link(hash="ab" * 32, previous=ROOT, body='{"who": "Åsa"}'.encode()),
 }
+EVENTS = [EVENT, *(samples.event(n, f"e{n}", arrived=NOW + n, region=("SE", "ES")[n % 2]) for n in range(2, 20))]
+SAID = [*ANSWERS, *(samples.answer(f"e{n}", age=float(n), kind=("ham", "spam")[n % 2], toxic=n / 19) for n in range(3, 16))]
+COLUMNS = {
+    "frame-in-columns": Frame(config="0123456789abcdef", source="events/0", sent=NOW + 1, upto=NOW + 19, entries=EventRun.of(EVENTS)),
+    "answers-in-columns": AnswerFrame(
+        lane="challenger", mirror=1 << 61, version="2024-06", answers=AnswerRun.of(SAID, RowLayout(samples.rollout()).kinds)
+    ),
+}  # fmt: skip
+FOLDERS = {"v1": OBJECTS, "v2": {**OBJECTS, **COLUMNS}}
+NEWEST = FOLDERS["v2"]
+ALL = [(folder, name) for folder, objects in FOLDERS.items() for name in objects]
 KINDS = {name: name for name in ("frame", "answers", "head", "open", "outcomes", "taken", "folded", "link")}
 KINDS |= {"heartbeat": "frame", "answers-without-version": "answers", "first-head": "head"}
+KINDS |= {"frame-in-columns": "frame", "answers-in-columns": "answers"}
 
 
 def row() -> bytes:
@@ -71,17 +86,17 @@ def chunk_rows() -> bytes:
     return b"".join(layout.pack(samples.event(n, f"e{n}", arrived=NOW + n * n), answers, None, words) for n in range(CHUNK_ROWS))
 
 
-@pytest.mark.parametrize("name", OBJECTS)
-def test_what_the_first_release_wrote_is_read(name):
+@pytest.mark.parametrize(("folder", "name"), ALL)
+def test_what_an_earlier_release_wrote_is_read(folder, name):
     """A store and a bus outlive the release that filled them: an update must not lose a rollout."""
-    value = (FOLDER / "v1" / f"{name}.bin").read_bytes()
-    assert getattr(MsgpackCodec(), f"decode_{KINDS[name]}")(value) == OBJECTS[name]
+    value = (FOLDER / folder / f"{name}.bin").read_bytes()
+    assert getattr(MsgpackCodec(), f"decode_{KINDS[name]}")(value) == FOLDERS[folder][name]
 
 
-@pytest.mark.parametrize("name", OBJECTS)
+@pytest.mark.parametrize("name", NEWEST)
 def test_what_this_release_writes_is_what_its_folder_holds(name):
     """A layout that changes without a new folder would leave a release whose bytes nobody tests."""
-    assert getattr(MsgpackCodec(), f"encode_{KINDS[name]}")(OBJECTS[name]) == (FOLDER / "v1" / f"{name}.bin").read_bytes()
+    assert getattr(MsgpackCodec(), f"encode_{KINDS[name]}")(NEWEST[name]) == (FOLDER / "v2" / f"{name}.bin").read_bytes()
 
 
 def test_rows_of_the_first_release_are_read():
@@ -104,8 +119,9 @@ def test_a_packed_chunk_of_the_first_release_is_read():
 
 if __name__ == "__main__":
     (folder := FOLDER / sys.argv[1]).mkdir()
-    for name, thing in OBJECTS.items():
+    for name, thing in FOLDERS[sys.argv[1]].items():
         (folder / f"{name}.bin").write_bytes(getattr(MsgpackCodec(), f"encode_{KINDS[name]}")(thing))
-    (folder / "row.bin").write_bytes(row())
-    chunks = Chunks(RowLayout(samples.rollout()))
-    (folder / "chunk.bin").write_bytes(chunks.seal(chunks.split(chunk_rows())[0]))
+    if sys.argv[1] == "v1":
+        (folder / "row.bin").write_bytes(row())
+        chunks = Chunks(RowLayout(samples.rollout()))
+        (folder / "chunk.bin").write_bytes(chunks.seal(chunks.split(chunk_rows())[0]))

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import LONG_S
 
 from harness.assign import Arm, Assigner, Latest, choose, read, secret_check
 from harness.commands.assignment import document
@@ -218,7 +219,7 @@ class Source:
         """Waits until what is said now has been taken: the second request from now has begun."""
         with self._asked:
             until = self._n + 2
-            assert self._asked.wait_for(lambda: self._n >= until, timeout=20)
+            assert self._asked.wait_for(lambda: self._n >= until, timeout=LONG_S)
 
 
 @pytest.fixture
@@ -236,7 +237,7 @@ def test_the_thread_takes_what_is_new_and_lives_through_a_source_that_fails(sour
 
     assigner = Assigner(source, NAME, poll_s=0.01, on_change=hear)
     try:
-        assert assigner.wait(20.0)
+        assert assigner.wait(LONG_S)
         assert assigner.arm("u").arm == "challenger"
         source.says = RuntimeError("broken")
         source.asked_again()
@@ -252,7 +253,7 @@ def test_the_thread_takes_what_is_new_and_lives_through_a_source_that_fails(sour
 def test_a_forked_worker_asks_for_itself(source):
     """Servers fork after loading: a child without a thread would serve an old percent until it is stale."""
     assigner = Assigner(source, NAME, poll_s=0.01)
-    assert assigner.wait(20.0)
+    assert assigner.wait(LONG_S)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -302,9 +303,9 @@ def test_what_is_not_the_api_is_a_doubt_and_gets_no_token_by_redirect(path, why)
     changed = threading.Event()
     Elsewhere.seen = []
     url = f"http://127.0.0.1:{server.server_address[1]}/{path}"
-    assigner = Assigner(url, NAME, token="t", timeout_s=20.0, poll_s=3_600.0, on_change=lambda _: changed.set())
+    assigner = Assigner(url, NAME, token="t", timeout_s=LONG_S, poll_s=3_600.0, on_change=lambda _: changed.set())
     try:
-        assert changed.wait(20)
+        assert changed.wait(LONG_S)
         said = assigner.arm(OURS)
         assert (said.arm, said.reason, why in said.says) == ("incumbent", "error", True)
         assert Elsewhere.seen == ["Bearer t"]

@@ -10,7 +10,6 @@ import base64
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -22,9 +21,10 @@ import pytest
 from absent import missing
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
+from ports import free_ports
 
 VERSION = "4.3.0"
-START_S = 60.0
+START_S = 240.0
 JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
@@ -75,18 +75,6 @@ def libraries() -> Path:
             if not libs.is_dir():  # else another run was faster
                 raise
     return libs
-
-
-def free_ports(n: int) -> list[int]:
-    """Ports that nobody listens on."""
-    probes = [socket.socket() for _ in range(n)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 def _until_killed() -> list[str]:
@@ -156,9 +144,10 @@ class Broker:
                     if client.describe_cluster()["controller_id"] >= 0:
                         return
             except (KafkaError, OSError):
-                if time.monotonic() > deadline or self.ended:
-                    pytest.fail(f"Kafka did not start:\n{self.log[-3000:]}")
-                time.sleep(0.1)
+                pass
+            if time.monotonic() > deadline or self.ended:
+                pytest.fail(f"Kafka did not start:\n{self.log[-3000:]}")
+            time.sleep(0.1)
 
     def stop(self, signal_number: int = signal.SIGTERM) -> None:
         """Ends the process and all it started."""

@@ -22,9 +22,10 @@ from typing import Any
 
 import pytest
 from absent import missing
+from ports import free_ports
 
 MLSERVER = "1.7.1"
-START_S = 90.0
+START_S = 300.0
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 HANG, CLOSE, RESET = "hang", "close", "reset"  # until the server is stopped; end the connection; end it rudely
 Step = bytes | float | str  # bytes to send, seconds to wait, or one of these words
@@ -202,18 +203,12 @@ def _mlserver_python() -> Path:
     return home / "bin/python"
 
 
-def _free_ports(n: int) -> list[int]:
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(n)]
-        return [probe.getsockname()[1] for probe in probes]
-
-
 @pytest.fixture(scope="session")
 def mlserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real MLServer with two models: `age` (a custom runtime, version v3) and `linear` (scikit-learn)."""
     python = _mlserver_python()
     folder = tmp_path_factory.mktemp("mlserver")
-    http, grpc, metrics = _free_ports(3)
+    http, grpc, metrics = free_ports(3)
     (folder / "age_runtime.py").write_text(RUNTIME)
     settings = {"host": "127.0.0.1", "http_port": http, "grpc_port": grpc, "metrics_port": metrics, "parallel_workers": 0}
     models = {

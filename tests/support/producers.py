@@ -12,11 +12,12 @@ import redis
 from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient
 from kafka.errors import UnknownTopicOrPartitionError
-from kafka_broker import free_ports
+from ports import free_port
 
 from harness.adapters.redis.server import find_redis_server
 
 TOPICS = ("proof.events", "proof.outcomes", "proof.mirror", "proof.predictions")
+ANSWERS_S = 120.0
 
 
 class RedisServer:
@@ -24,7 +25,7 @@ class RedisServer:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
-        self._folder, self.port = folder, free_ports(1)[0]
+        self._folder, self.port = folder, free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -49,7 +50,7 @@ class RedisServer:
 
 def await_redis(client: redis.Redis) -> None:
     """Returns when the server answers."""
-    deadline = time.monotonic() + 20.0
+    deadline = time.monotonic() + ANSWERS_S
     while True:
         try:
             client.ping()
@@ -90,7 +91,7 @@ class BrokerProducer:
     def send(self, records: Sequence[tuple[str, bytes]]) -> int:
         """Returns how many were acknowledged: all."""
         for sent in [self._producer.send(topic, value=record) for topic, record in records]:
-            sent.get(timeout=60)
+            sent.get(timeout=ANSWERS_S)
         return len(records)
 
     def close(self) -> None:

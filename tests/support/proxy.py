@@ -25,6 +25,7 @@ class _Link:
 
     ours: socket.socket
     theirs: socket.socket
+    held: bool = False
 
     def close(self) -> None:
         for end in (self.ours, self.theirs):
@@ -41,6 +42,8 @@ class Proxy:
         self._fate, self._chance = "pass", 0.0
         self._links: set[_Link] = set()
         self.harmed = 0  # pieces that were lost, delayed or cut
+        self._wanted: Callable[[bytes], bool] | None = None
+        self.held, self._released, self.answered = threading.Event(), threading.Event(), threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -55,8 +58,18 @@ class Proxy:
         """From now on everything passes."""
         self._fate, self._chance = "pass", 0.0
 
+    def hold(self, wanted: Callable[[bytes], bool]) -> None:
+        """Keeps back the next piece to the server of which this is true, and what follows it on its connection: `held` says when there
+        is one. Once only."""
+        self._wanted = wanted
+
+    def release(self) -> None:
+        """Lets pass what is held; `answered` says when the server's answer to it has gone back."""
+        self._released.set()
+
     def close(self) -> None:
         """Cuts every connection, and takes no more."""
+        self.release()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
         self._listener.close()
@@ -79,11 +92,16 @@ class Proxy:
             link = _Link(ours, theirs)
             self._links.add(link)
             for source, sink in ((ours, theirs), (theirs, ours)):
-                threading.Thread(target=self._pump, args=(link, source.recv, sink.sendall), daemon=True).start()
+                threading.Thread(target=self._pump, args=(link, source, sink), daemon=True).start()
 
-    def _pump(self, link: _Link, receive: Callable[[int], bytes], send: Callable[[bytes], None]) -> None:
+    def _pump(self, link: _Link, source: socket.socket, sink: socket.socket) -> None:
+        send, up = sink.sendall, source is link.ours
         try:
-            while piece := receive(PIECE_BYTES):
+            while piece := source.recv(PIECE_BYTES):
+                if up and self._holds(piece):
+                    link.held = True
+                    self.held.set()
+                    self._released.wait()
                 fate, delay_s = self._drawn()
                 if fate == "delay":
                     time.sleep(delay_s)
@@ -93,11 +111,21 @@ class Proxy:
                     send(piece[: len(piece) // 2])
                     break
                 send(piece)
+                if link.held and not up:
+                    self.answered.set()
         except OSError:
             pass  # one of the ends has gone
         finally:
             link.close()
             self._links.discard(link)
+
+    def _holds(self, piece: bytes) -> bool:
+        """Whether this is the piece that is wanted."""
+        with self._lock:
+            found = self._wanted is not None and self._wanted(piece)
+            if found:
+                self._wanted = None
+            return found
 
     def _drawn(self) -> tuple[str, float]:
         """What becomes of the next piece."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-TIMEOUT_S = 90.0
+TIMEOUT_S = 300.0
 
 
 def _load(name: str) -> ModuleType:

@@ -18,7 +18,7 @@ from typing import Any
 
 import redis
 
-START_S, FINISH_S = 60.0, 90.0
+START_S, FINISH_S = 240.0, 300.0  # they bound failures only: a machine that is busy with others takes its time
 TICK_S = 0.05
 ROLES = ("router", "lane:incumbent", "lane:challenger", "joiner", "analyst", "controller")
 COUNTED = (
@@ -46,12 +46,26 @@ def until(condition: Callable[[], bool], timeout_s: float, why: Callable[[], obj
         time.sleep(TICK_S)
 
 
+def state_of(pid: int) -> str:
+    """The letter of a process's state; Z, that of remains, when there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "Z"
+
+
 def alive(pid: int) -> bool:
     """Whether there is such a process, and not only its remains."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    return state_of(pid) != "Z"
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process started; none where the system does not say."""
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            found += map(int, path.read_text().split())
+    return found
 
 
 class Up:
@@ -101,12 +115,15 @@ class Up:
             if self.url is None:
                 with suppress(subprocess.TimeoutExpired):
                     self.stop()
+            self.process.send_signal(signal.SIGSTOP)  # it starts nothing any more, and all that it has started can be found
+            until(lambda: state_of(self.process.pid) in "TZ", FINISH_S, self.words)
+            pids = {*self.pids().values(), *children(self.process.pid)}
             self.process.kill()
             self.process.wait()
-            pids = self.pids().values()
             for pid in filter(alive, pids):
-                with suppress(ProcessLookupError):
-                    os.killpg(pid, signal.SIGKILL)
+                for kill in (os.killpg, os.kill):
+                    with suppress(ProcessLookupError):
+                        kill(pid, signal.SIGKILL)
             until(lambda: not any(map(alive, pids)), FINISH_S, lambda: f"roles outlive SIGKILL: {self.pids()}")
         for client in self._clients.values():
             client.close()
@@ -119,12 +136,19 @@ class Up:
         except FileNotFoundError:
             return {}
 
+    def pid_of(self, role: str) -> int:
+        """The process id of a role, once it has one: between an end and a restart it has none."""
+        found: dict[str, int] = {}
+        until(lambda: bool(found.update(self.pids()) or role in found), START_S, self.words)
+        return found[role]
+
     def kill(self, role: str) -> int:
         """SIGKILL to one role's process; returns its process id. Waits until there is one."""
-        until(lambda: role in self.pids(), START_S, self.words)
-        pid = self.pids()[role]
-        os.kill(pid, signal.SIGKILL)
-        return pid
+        while True:
+            pid = self.pid_of(role)
+            with suppress(ProcessLookupError):  # it ended since
+                os.kill(pid, signal.SIGKILL)
+                return pid
 
     def words(self) -> str:
         """What it and its roles said last, for a failing test."""

@@ -25,7 +25,9 @@ from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient
 from kafka.errors import UnknownTopicOrPartitionError
 
+from harness.adapters.archive import FileArchive
 from harness.commands import moves
+from harness.commands.audit import Audit, verify
 from harness.core.records import Author
 from harness.core.routing import Hasher
 from harness.core.stages import State, Wait, is_of, next_move
@@ -161,7 +163,7 @@ def to_kafka(address: str) -> Iterator[Callable[[Sequence[tuple[str, bytes]]], o
 
     def send(records: Sequence[tuple[str, bytes]]) -> None:
         for sent in [producer.send(topic, value=record) for topic, record in records]:
-            sent.get(60)
+            sent.get(300)
 
     yield send
     producer.close()
@@ -246,6 +248,11 @@ class Week:
         found = self.running.verdict()
         return ["no verdict"] if found is None else next_move(self.rollout, self.state(), found).reasons
 
+    def audited(self) -> Audit:
+        """What an auditor finds, from the records and the archives alone."""
+        wiring = reopen("week", self.running.address(), self.running.address())
+        return verify(open_journal(wiring.store_url, wiring.rollout).read(), FileArchive(self.running.data / "archive"))
+
     def approve(self, name: str, role: str) -> None:
         """A person's approval, by the function that command line and API call."""
         wiring = reopen("week", self.running.address(), self.running.address())
@@ -263,6 +270,6 @@ class Week:
     def _shadow(self, *words: str, token: str | None = None) -> str:
         environment = {**os.environ, **({"SHADOW_TOKEN": token} if token else {})}
         command = [sys.executable, "-m", "harness", *words, "--store", self.running.address()]
-        done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "support"))
 PR_SET_CHILD_SUBREAPER = 36
 QUIET_LOOKS = 3
 
@@ -39,7 +40,6 @@ class Bench:
     """What all schedules share: a stream, its verdict, and a Kafka a thread."""
 
     def __init__(self, folder: Path) -> None:
-        sys.path.insert(0, str(HERE.parent / "support"))
         self.streams, self.processes, self.faults = load("streams"), load("processes"), load("faults")
         self._folder, self._mine, self.clusters = folder, threading.local(), []
         self.stream = self.streams.build(folder / "stream", seed=7, n_events=300)
@@ -117,9 +117,11 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     leave_nothing_behind(folder)
     bench = Bench(folder)
+    from schedules import seeds
+
     try:
         with ThreadPoolExecutor(options.jobs) as pool:
-            running = {pool.submit(bench.run, schedule): schedule for schedule in bench.faults.seeds(first, options.n)}
+            running = {pool.submit(bench.run, schedule): schedule for schedule in seeds(first, options.n)}
             for n, done in enumerate(as_completed(running), start=1):
                 schedule, error = running[done], done.exception()
                 how = f"{done.result():.1f} s" if error is None else "FAILED"

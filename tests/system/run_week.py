@@ -200,6 +200,9 @@ def lived(scenario: Scenario, url: str, kafka: str | None, folder: Path) -> Told
             raise AssertionError(
                 f"{scenario.name}: {state.standing.value} in stage {state.stage}, expected {scenario.ends}: {found.waits()}"
             )
+        audit = found.audited()
+        if (audit.exit_code, audit.level, audit.unsealed) != (0, "pairs", []):
+            raise AssertionError(f"{scenario.name}: an auditor finds {audit.document()}")
         records = [json.loads(link.body) for link in RedisJournal(url, "week", keep_s=3_600.0).read()]
         starts = {0: production.START, **{r["stage"]: instant(r["since"]) for r in records if r["kind"] == "entered"}}
         stages = [(words(found, stage), clock(when), found.exposed.get(stage, 0)) for stage, when in starts.items()]
@@ -211,7 +214,7 @@ def lived(scenario: Scenario, url: str, kafka: str | None, folder: Path) -> Told
 
 def went_bad(found: Any, records: Sequence[Mapping[str, Any]]) -> tuple[str, str, str, str] | None:
     """How long the challenger was bad before it was rolled back."""
-    turned, last = found.production.turned, records[-1]
+    turned, last = found.production.turned, [record for record in records if record["kind"] != "sealed"][-1]
     if turned is None:
         return None
     hours = (instant(last["since"]) - turned).total_seconds() / 3_600

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import socket
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import schedules
+from clocks import Clocks
 from proxy import Proxy
 
-SEEDS = (2, 182, 183, 223, 327)
+SEEDS = (2, 113, 182, 183, 223, 261, 327)
 
 
 @pytest.fixture(scope="module")
@@ -45,27 +49,28 @@ def test_a_schedule_of_faults_changes_no_number(
     seed: int, faults: ModuleType, tiny_stream: Any, undisturbed: Any, streams: ModuleType, processes: ModuleType, tmp_path: Path,
     request: pytest.FixtureRequest,
 ):  # fmt: skip
-    """Roles killed, stopped and woken, added and removed; servers killed and full; connections cut; copies sent: the verdict is that of
-    an undisturbed replay, and what was sent, routed, joined and written agrees. A failure names its seed and how to repeat it."""
+    """Roles killed, stopped and woken, added and removed; servers killed and full; connections cut; clocks set; copies sent: the verdict is
+    that of an undisturbed replay, and what was sent, routed, joined and written agrees. A failure names its seed and how to repeat it."""
     faults.run(
-        faults.Schedule.draw(seed), stream=tiny_stream, undisturbed=undisturbed, streams=streams, processes=processes,
+        schedules.Schedule.draw(seed), stream=tiny_stream, undisturbed=undisturbed, streams=streams, processes=processes,
         folder=tmp_path, kafka=lambda: request.getfixturevalue("kafka_broker"),
     )  # fmt: skip
 
 
-def test_the_schedules_here_have_every_kind_of_fault_and_server(faults: ModuleType):
+def test_the_schedules_here_have_every_kind_of_fault_and_server():
     """A sample that left one out would show nothing of it."""
-    schedules = [faults.Schedule.draw(seed) for seed in SEEDS]
-    kinds = {fault.kind for schedule in schedules for fault in schedule.faults}
-    assert kinds == {fault.kind for schedule in faults.seeds(1, 300) for fault in schedule.faults}
-    assert {schedule.bus for schedule in schedules} == {"redis", "embedded", "kafka"}
-    assert max(schedule.shards for schedule in schedules) > 1 and any(schedule.second for schedule in schedules)
+    drawn = [schedules.Schedule.draw(seed) for seed in SEEDS]
+    kinds = {fault.kind for schedule in drawn for fault in schedule.faults}
+    assert kinds == {fault.kind for schedule in schedules.seeds(1, 300) for fault in schedule.faults}
+    assert {schedule.bus for schedule in drawn} == {"redis", "embedded", "kafka"}
+    assert max(schedule.shards for schedule in drawn) > 1 and any(schedule.second for schedule in drawn)
+    assert {schedule.overtakes for schedule in drawn if any(fault.kind == "clock" for fault in schedule.faults)} == {False, True}
 
 
-def test_a_seed_draws_the_same_schedule_again(faults: ModuleType):
+def test_a_seed_draws_the_same_schedule_again():
     """Or a failure could not be repeated."""
-    assert list(faults.seeds(1, 50)) == list(faults.seeds(1, 50))
-    assert len(set(map(str, faults.seeds(1, 50)))) == 50
+    assert list(schedules.seeds(1, 50)) == list(schedules.seeds(1, 50))
+    assert len(set(map(str, schedules.seeds(1, 50)))) == 50
 
 
 def test_a_lost_and_a_doubled_event_would_be_found(faults: ModuleType, undisturbed: Any):
@@ -77,7 +82,32 @@ def test_a_lost_and_a_doubled_event_would_be_found(faults: ModuleType, undisturb
                 faults.assert_same(found, undisturbed, n_copies=0)
 
 
-# ---------------------------------------------------------------------------------------------------------------------- the proxy
+# --------------------------------------------------------------------------------------------------------- the clocks, the proxy
+def test_the_clock_of_a_role_is_set_and_right_again(tmp_path: Path):
+    """A clock that nobody can set would make every schedule with one pass; that of another role and steady time go on as ever."""
+    clocks = Clocks(tmp_path)
+    code = (
+        "import sys, time; from harness.ports.clock import SystemClock\n"
+        "for _ in sys.stdin: print(SystemClock().now() // 1_000_000, SystemClock().steady() // 1_000_000, flush=True)"
+    )
+    command = [sys.executable, "-c", code, "role", "lane:challenger"]
+    with subprocess.Popen(command, env=clocks.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        ahead = []
+        for roles, ahead_s in (((), 0), (("lane:challenger",), 7_200), (("router",), 7_200), (("lane:challenger",), -7_200),
+                               (("lane:challenger",), 0)):  # fmt: skip
+            clocks.set(roles, ahead_s)
+            before = time.time()
+            process.stdin.write("\n")
+            process.stdin.flush()
+            now, steady = map(int, process.stdout.readline().split())
+            assert int(before) <= now - round((now - before) / 7_200) * 7_200 <= time.time()
+            assert steady <= time.monotonic()
+            ahead.append(round((now - before) / 7_200))
+        process.stdin.close()
+    assert ahead == [0, 1, 1, -1, 0]
+
+
 @pytest.fixture
 def echo() -> Iterator[int]:
     """The port of a server that says everything again."""
@@ -103,7 +133,7 @@ def echo() -> Iterator[int]:
 
 def said(port: int, piece: bytes) -> bytes:
     """What comes back until the connection ends or as much came as was sent."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=600) as connection:
         connection.sendall(piece)
         found = b""
         while len(found) < len(piece) and (more := connection.recv(1 << 16)):

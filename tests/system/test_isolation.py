@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import redis
+from patience import TRIES
 from producers import BrokerProducer
 
 from harness.wiring import reopen
@@ -60,7 +61,7 @@ def score(batch):
     return [{"age": 30.0}] * len(batch)
 '''
 ENDS_IN = {  # what becomes of its answers, besides those that are good
-    "hangs": ("timeout",), "crashes": ("error",), "crawls": ("answered", "timeout"), "flaps": ("error", "timeout"),
+    "hangs": ("timeout",), "crashes": ("error", "timeout"), "crawls": ("answered", "timeout"), "flaps": ("error", "timeout"),
     "eats memory": ("error", "timeout"), "lies": ("bad_output", "timeout"),
 }  # fmt: skip
 
@@ -111,7 +112,7 @@ class Trial:
         self._processes.until(self._has_passed, self._processes.FINISH_S, self._running.words)
         took_s = time.monotonic() - began
         self._await_call(mode)
-        kilobytes = {role: resident_kb(self._running.pids()[role]) for role in (*KEEP_PACE, "lane:challenger")}
+        kilobytes = {role: resident_kb(self._running.pid_of(role)) for role in (*KEEP_PACE, "lane:challenger")}
         self._behave("behaves")
         self._processes.until(lambda: self.status().in_flight == 0, self._processes.FINISH_S, self._running.words)
         after = self.status().counts.lanes["challenger"]
@@ -194,11 +195,11 @@ def kafka_trial(
 
 def suffers(trial: Trial, mode: str) -> None:
     """A bad phase between two good ones: what the challenger does costs its own answers only, and every event is accounted for."""
-    good, bad = trial.good, trial.phase(mode)
-    after = trial.good = trial.phase("behaves")
-    if bad.took_s > max(good.took_s, after.took_s) / LEAST_PACE:  # once is noise
-        good, bad = after, trial.phase(mode)
+    for _ in range(TRIES):  # what the machine does besides slows a phase now and then, what a challenger does would slow each
+        good, bad = trial.good, trial.phase(mode)
         after = trial.good = trial.phase("behaves")
+        if bad.took_s <= max(good.took_s, after.took_s) / LEAST_PACE:
+            break
     assert bad.took_s <= max(good.took_s, after.took_s) / LEAST_PACE, (good, bad, after)
     assert any(bad.tally.get(name) for name in ENDS_IN[mode]) and set(bad.tally) <= {"answered", *ENDS_IN[mode]}, bad
     assert sum(bad.tally.values()) == N_EVENTS

@@ -93,9 +93,11 @@ def test_roles_that_are_killed_all_the_time_lose_and_double_nothing(
 ):
     """A role drawn at random dies about every half second for as long as events come, on the embedded Redis."""
     running = up(small_stream, options=["--shards", 2]).start()
+    half, per_second = len(small_stream.records) // 2, len(small_stream.records) / 8.0
     with random_kills(running, seed=11, every_s=0.5) as killed:
-        running.send(small_stream.records, per_second=len(small_stream.records) / 8.0)
-    assert len(killed) >= 8 and len(set(killed)) >= 3
+        running.send(small_stream.records[:half], per_second=per_second)
+        processes.until(lambda: len(killed) >= 8 and len(set(killed)) >= 3, processes.FINISH_S, lambda: killed)  # however slow restarts are
+        running.send(small_stream.records[half:], per_second=per_second)
     verdict = running.finish(streams.watermark("proof.events"))
     assert processes.comparable(verdict) == processes.comparable(small_verdict)
     assert_adds_up(running, shadow, ["--data", running.data])
@@ -190,11 +192,12 @@ def test_a_model_that_hangs_dies_and_lies_costs_its_own_answers_only(
     up: Any, streams: ModuleType, processes: ModuleType, by_url: str, shadow: Shadow, tmp_path: Path
 ):
     """Each way of failing ends in its tally, the events around it are answered, and what the model says of an event stays out of logs."""
-    models = {"incumbent": {"uri": "recorded:event:/old"}, "challenger": {"uri": "python:model:score", "timeout": "1s", "batch": 1}}
+    live = {"uri": "python:model:score", "timeout": "8s", "batch": 1}  # longer than a machine stalls
+    models = {"incumbent": {"uri": "recorded:event:/old"}, "challenger": live}
     stream = streams.build(tmp_path / "stream", seed=1, n_events=1, models=models)
     (stream.folder / "model.py").write_text(MODEL)
     rng = random.Random(13)
-    behaviours = [*["hang"] * 2, *["die"] * 3, *(set(TALLY) - {"hang", "die", "good"}), *["good"] * 100]
+    behaviours = ["hang", *["die"] * 3, *sorted(set(TALLY) - {"hang", "die", "good"}), *["good"] * 100]
     rng.shuffle(behaviours)
     behaviours.append("good")
     running = up(stream, url=by_url).start()
@@ -235,11 +238,11 @@ def test_a_lane_that_nobody_runs_is_named_and_holds_nothing_up(
         tmp_path / "stream", seed=2, n_events=1, models={**streams.CONFIG["models"], "incumbent": {"uri": "recorded:event:/old"}}
     )
     config = yaml.safe_load(stream.config.read_text())
-    stream.config.write_text(yaml.safe_dump({**config, "pairing": {"window": "8s"}}))
+    stream.config.write_text(yaml.safe_dump({**config, "pairing": {"window": "15s"}}))
     roles = ("router", "lane:incumbent", "joiner", "analyst")
     running = up(stream, url=by_url, options=["--roles", ",".join(roles)], roles=roles).start()
     running.send(("proof.events", event(streams, n, "good")) for n in range(40))
-    processes.until(lambda: in_flight(running) == 40, processes.FINISH_S, running.words)
+    processes.until(lambda: running.client().hlen("shadow:{proof:0}:open") == 40, processes.FINISH_S, running.words)
     stored = [key for key in running.client().scan_iter("shadow:*") if running.client().type(key) != b"stream"]
     assert b"shadow:{proof:0}:open" in stored
     assert not any(f"{streams.MARKER}-payload".encode() in running.client().dump(key) for key in stored), "payloads stay on the bus"
@@ -248,12 +251,6 @@ def test_a_lane_that_nobody_runs_is_named_and_holds_nothing_up(
     assert verdict["lanes"]["challenger"] == {"answered": 0, "no_answer": 40}
     assert verdict["counts"]["in_flight"] == 0
     assert verdict["verdict"] != "promote"
-
-
-def in_flight(running: Any) -> int:
-    """Events that wait for an answer, as the verdict last said."""
-    found = running.verdict()
-    return found["counts"]["in_flight"] if found else 0
 
 
 def missing(running: Any) -> int:

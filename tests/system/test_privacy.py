@@ -108,7 +108,7 @@ def written(
     """Name -> what was written, by a rollout with a recorded incumbent and a `python:` challenger: while it ran, and when it had ended."""
     bus, store = servers
     folder = tmp_path_factory.mktemp("privacy")
-    models = {"incumbent": {"uri": "recorded:loud.jsonl"}, "challenger": {"uri": "python:model:score", "timeout": "2s", "batch": 1}}
+    models = {"incumbent": {"uri": "recorded:loud.jsonl"}, "challenger": {"uri": "python:model:score", "timeout": "600s", "batch": 1}}
     stream = streams.build(folder / "stream", seed=1, n_events=1, models=models)
     (stream.folder / "model.py").write_text(MODEL)
     (stream.folder / "loud.jsonl").write_text("".join(line + "\n" for line in answers()))

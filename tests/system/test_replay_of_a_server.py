@@ -50,7 +50,7 @@ def test_every_event_of_a_replay_ends_in_the_tally_of_its_server(
     )  # fmt: skip
     (tmp_path / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     command = [sys.executable, "-m", "harness", "replay", "rollout.yaml", "--events", "events.jsonl", "--json"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
     verdict = json.loads(done.stdout)
     assert {status: n for status, n in verdict["lanes"]["challenger"].items() if n} == tally
     assert verdict["lanes"]["incumbent"]["answered"] == N == verdict["counts"]["mirrored"]

@@ -12,13 +12,9 @@ from types import ModuleType
 import pytest
 
 
-def children(pid: int) -> list[int]:
+def descendants(processes: ModuleType, pid: int) -> list[int]:
     """The processes that a process started, and theirs."""
-    found: list[int] = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, path.read_text().split()):
-            found += [child, *children(child)]
-    return found
+    return [each for child in processes.children(pid) for each in (child, *descendants(processes, child))]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -28,9 +24,9 @@ def test_schedules_that_are_stopped_leave_no_process_behind(processes: ModuleTyp
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "TMPDIR": str(tmp_path)})
     try:
         seen: set[int] = set()
-        processes.until(lambda: bool(seen.update(children(running.pid)) or len(seen) >= 2), 60.0, lambda: seen)
+        processes.until(lambda: bool(seen.update(descendants(processes, running.pid)) or len(seen) >= 2), processes.START_S, lambda: seen)
         running.send_signal(signal.SIGTERM)
-        assert running.wait(20) == 128 + signal.SIGTERM
+        assert running.wait(processes.FINISH_S) == 128 + signal.SIGTERM
     finally:
         running.kill()
         running.wait()

@@ -52,6 +52,9 @@ def test_a_good_challenger_walks_shadow_canary_and_bake_and_never_skips_a_stage(
     state = found.live(lambda state: state.final, most=40)
     assert state.standing is Standing.PROMOTED
     assert [stage for n, (_, stage) in enumerate(found.history) if n == 0 or found.history[n - 1][1] != stage] == [0, 1, 2, 3]
+    audit = found.audited()
+    assert (audit.disagreements, audit.level, audit.unsealed) == ([], "pairs", [])
+    assert sorted(decision.kind for decision in audit.decisions) == ["entered", "entered", "entered", "promoted", "sealed"]
 
 
 @pytest.mark.parametrize("bus", ["redis", pytest.param("kafka", marks=pytest.mark.slow)])
@@ -62,6 +65,8 @@ def test_one_that_turns_bad_in_canary_is_rolled_back_by_itself(week: Callable[..
     state = found.live(lambda state: state.final, most=40)
     assert (state.standing, state.stage) == (Standing.ROLLED_BACK, 2)
     assert "fewer minors let in: failed" in state.latest.reason
+    audit = found.audited()
+    assert (audit.disagreements, audit.level) == ([], "pairs")
 
 
 def test_one_whose_old_model_is_better_in_the_bake_goes_back(week: Callable[..., Any]):

@@ -10,6 +10,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from harness.core.errors import UsageError
 from harness.core.events import ANSWERED
 from harness.core.outputs import MISSING, finite, pointer, tokens_of
 from harness.core.rollout import Rollout
-from harness.ports.model import Call, Reply
+from harness.ports.model import AllAnswered, Call, Calls, Reply
 
 NO_ANSWER = Reply(status="no_answer")
 
@@ -161,6 +162,11 @@ class RecordedInEvent:
 
     def call(self, calls: Sequence[Call], *, timeout_s: float) -> Sequence[Reply]:
         """What stands in each event; `no_answer` if nothing does, or null. How long it took is not known."""
+        if isinstance(calls, Calls) and self._narrow is not None:
+            with suppress(msgspec.ValidationError):  # something on the way is no object
+                found = list(map(self._narrow, calls.payloads))
+                if None not in found and MISSING not in found:
+                    return AllAnswered(found)
         return [self._reply(call) for call in calls]
 
     def _reply(self, call: Call) -> Reply:

@@ -8,11 +8,13 @@ lookup, connecting, TLS, sending, each read. Redirects are not followed, cookies
 from __future__ import annotations
 
 import json
+import queue
 import socket
 import ssl
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -153,11 +155,18 @@ class Server:
         self._url = url.partition("#")[0]
         self._network = _Network()
         self._breaker = breaker or Breaker(lane)
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=ssl.create_default_context() if parts.scheme == "https" else None,
-            max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEEPALIVE_S,
-            network_backend=self._network,
-        )  # fmt: skip
+        tls = ssl.create_default_context() if parts.scheme == "https" else None
+        # One each, never shared: httpcore looks through all connections of a pool, and takes one on which another thread's answer has just
+        # arrived for one that the server has closed, and closes it.
+        self._pools = [
+            httpcore.ConnectionPool(
+                ssl_context=tls, max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_S, network_backend=self._network
+            )
+            for _ in range(connections)
+        ]
+        self._idle: queue.LifoQueue[httpcore.ConnectionPool] = queue.LifoQueue()
+        for pool in self._pools:
+            self._idle.put(pool)
         self._headers = [(b"Host", parts.netloc.encode()), (b"Content-Type", b"application/json"), (b"Accept", b"application/json"),
                          (b"Accept-Encoding", b"identity"), (b"User-Agent", b"shadow-harness")]  # fmt: skip
 
@@ -216,7 +225,10 @@ class Server:
 
     def _exchange(self, body: bytes, headers: Headers, until: _Deadline, largest: int) -> tuple[int, Headers, bytes]:
         waits = {"connect": until, "write": until, "read": until, "pool": until.left(httpcore.PoolTimeout)}
-        with self._pool.stream("POST", self._url, headers=headers, content=body, extensions={"timeout": waits}) as response:
+        with (
+            self._connection(until) as pool,
+            pool.stream("POST", self._url, headers=headers, content=body, extensions={"timeout": waits}) as response,
+        ):
             content = bytearray()
             for piece in response.iter_stream():
                 content += piece
@@ -224,9 +236,22 @@ class Server:
                     raise _TooLarge
             return response.status, response.headers, bytes(content)
 
+    @contextmanager
+    def _connection(self, until: _Deadline) -> Iterator[httpcore.ConnectionPool]:
+        """One that no other thread uses meanwhile, the last one used first."""
+        try:
+            pool = self._idle.get(timeout=until.left(httpcore.PoolTimeout))
+        except queue.Empty:
+            raise httpcore.PoolTimeout from None
+        try:
+            yield pool
+        finally:
+            self._idle.put(pool)
+
     def close(self) -> None:
         """Closes the connections."""
-        self._pool.close()
+        for pool in self._pools:
+            pool.close()
         self._network.close()
 
 

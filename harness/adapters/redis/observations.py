@@ -43,9 +43,11 @@ class RedisObservationLog:
         keys = b"".join(row.key for row in observations)
         args: list[int | bytes] = [
             expected, self._codec.encode_observed(observed), self._keep_ms, ceil(DEDUP_S * 1_000), KEY_BYTES, keys, _ROW.size, rows,
+            source.encode(),
         ]  # fmt: skip
+        state = self._prefix + source
         with translated(self._where):
-            done = self._append([self._prefix + source, f"{self._prefix}{source}:rows", f"{self._prefix}{source}:key:"], args)
+            done = self._append([state, f"{state}:rows", f"{state}:key:", f"{self._prefix}sources"], args)
         if not done:
             raise HeadMoved(f"{self._where} {source}: the stored state is not that of position {after.position}; another observer wrote")
 
@@ -56,10 +58,11 @@ class RedisObservationLog:
         return np.frombuffer(b"".join(chunks), ROW), start + len(chunks)
 
     def sources(self) -> Sequence[str]:
-        """The sources that have rows, found by their keys: no bus is asked."""
+        """The sources that have rows, as the store lists them: no bus is asked. A store of before that list is searched for its keys."""
         with translated(self._where):
-            found = sorted(self._client.scan_iter(match=f"{self._prefix}*:rows", count=1_000))
-        return [name.decode().removeprefix(self._prefix).removesuffix(":rows") for name in found]
+            found = self._client.smembers(f"{self._prefix}sources")
+            keys = [] if found else self._client.scan_iter(match=f"{self._prefix}*:rows", count=1_000)
+            return sorted({name.decode().removeprefix(self._prefix).removesuffix(":rows") for name in (*found, *keys)})
 
     def forget(self, unit: int) -> int:
         """Takes the rows of a unit out of every chunk that has one."""

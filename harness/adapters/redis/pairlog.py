@@ -20,8 +20,9 @@ from harness.adapters.codec import MsgpackCodec
 from harness.adapters.redis.chunks import CHUNK_ROWS, Bytes, Chunks
 from harness.adapters.redis.connection import address_of, connect, script, translated
 from harness.core.errors import HeadMoved, Overrun, RecordError, StoreUnavailable
-from harness.core.pairing import Effects, Head, Known, Open, Snapshot
-from harness.core.routing import ID_BYTES, SOURCE_BYTES
+from harness.core.held import Known, Open
+from harness.core.pairing import Effects, Head, Snapshot
+from harness.core.routing import ID_BYTES, KEY_BYTES, SOURCE_BYTES
 from harness.core.table import RowLayout
 
 _ORDINAL_BYTES = 5  # a million million events
@@ -158,7 +159,7 @@ class RedisPairLog:
         """The new ids for apply.lua, then its last arguments, in its order. resolved: ordinals below it had rows before."""
         encode = self._codec.encode_open
         new = (id + refs[0][0] + refs[0][1].to_bytes(_ORDINAL_BYTES, "big") for id, refs in effects.ids.items() if len(refs) == 1)
-        yield b"".join(new)
+        yield b"".join([*new, *(_new_refs(first, keys) for first, keys in effects.fresh)])
         yield from _flat(2, [x for id, refs in effects.ids.items() if len(refs) > 1 for x in (id, _packed(refs))])
         yield from _flat(2, [x for ordinal, opened in effects.open.items() for x in (ordinal, encode(opened))])
         yield from _flat(2, [x for ordinal, opened in effects.settled.items() for x in (ordinal, encode(opened))])
@@ -253,6 +254,15 @@ def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
 def _packed(refs: Sequence[tuple[bytes, int]]) -> bytes:
     """(source hash, ordinal) of the events of one id."""
     return b"".join([source + ordinal.to_bytes(_ORDINAL_BYTES, "big") for source, ordinal in refs])
+
+
+def _new_refs(first: int, keys: bytes) -> bytes:
+    """(id, source hash, ordinal) of each event of a run; a key is the first two of them."""
+    found = np.empty((len(keys) // KEY_BYTES, KEY_BYTES + _ORDINAL_BYTES), np.uint8)
+    found[:, :KEY_BYTES] = np.frombuffer(keys, np.uint8).reshape(-1, KEY_BYTES)
+    ordinals = np.arange(first, first + len(found), dtype=">u8").view(np.uint8).reshape(-1, 8)
+    found[:, KEY_BYTES:] = ordinals[:, -_ORDINAL_BYTES:]
+    return found.tobytes()
 
 
 def _refs(packed: bytes) -> Iterator[tuple[bytes, int]]:

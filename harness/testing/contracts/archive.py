@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from analysis.types import PairTable
 from harness.core.errors import RecordError, UsageError
 from harness.core.sealed import Sealed, without_ids
 from harness.core.table import TableBuilder
 from harness.ports.archive import Archive
+from harness.ports.observations import ROW
 from harness.testing import samples
 from harness.testing.shard import Shard
 
@@ -29,6 +31,21 @@ def table() -> PairTable:
     shard.read(samples.outcome(6, "e1"))
     data = shard.layout.records(shard.store.rows(0, 5))
     return without_ids(TableBuilder(shard.rollout).build([(data, shard.store.words())]))
+
+
+def observations() -> dict[str, NDArray[Any]]:
+    """Two exposures, one of which names no percent, and a measurement; a source on which nothing came."""
+    exposures = rows((0, 1_700_000_000_000_000, 1.0, np.nan), (2**63, 1_700_000_000_000_001, 1.0, 10.0))
+    measured = rows((0, 1_700_000_000_000_009, -2.5, 0.1 + 0.2))
+    return {"exposures/0": exposures, "appeals/0": measured, "appeals/1": np.empty(0, ROW)}
+
+
+def rows(*found: tuple[int, int, float, float]) -> NDArray[Any]:
+    """Rows of these units, times, values and lower parts."""
+    made = np.zeros(len(found), ROW)
+    for name, column in zip(("unit", "arrived", "value", "of"), zip(*found, strict=True), strict=True):
+        made[name] = column
+    return made
 
 
 def _known(values: Iterable[Any]) -> list[Any]:
@@ -82,3 +99,34 @@ class ArchiveContract:
             archive.open(sha256)
         with pytest.raises(UsageError):
             archive.open("f" * 64)
+
+    def test_observations_are_opened_again_as_they_were_sealed(self, archive: Archive) -> None:
+        """Row by row in their order, a number that was not said included; a source without a row is not there."""
+        sha256 = archive.seal_observations(observations(), OF)
+        opened, of = archive.open_observations(sha256)
+        assert of == OF
+        assert list(opened) == ["appeals/0", "exposures/0"]
+        for source, found in opened.items():
+            assert found.dtype == np.dtype(ROW)
+            assert found.tobytes() == observations()[source].tobytes()
+        assert archive.open_observations(archive.seal_observations({}, OF))[0] == {}
+
+    def test_the_same_observations_have_the_same_hash_and_any_other_another(self, archive: Archive) -> None:
+        """In whatever order their sources are named."""
+        first, other = archive.seal_observations(observations(), OF), observations()
+        assert archive.seal_observations(dict(reversed(other.items())), OF) == first
+        other["exposures/0"]["value"][1] = 0.0
+        others = {archive.seal_observations(other, OF), archive.seal_observations(observations(), replace(OF, since=None)),
+                  archive.seal(samples.rollout(), table(), OF)}  # fmt: skip
+        assert len(others | {first}) == 4
+
+    def test_observations_that_were_changed_or_are_none_are_never_opened(self, archive: Archive, damage: Callable[[str], None]) -> None:
+        """Nor are pairs opened as observations."""
+        sha256 = archive.seal_observations(observations(), OF)
+        damage(sha256)
+        with pytest.raises(RecordError, match="not what was sealed"):
+            archive.open_observations(sha256)
+        with pytest.raises(RecordError):
+            archive.open_observations(archive.seal(samples.rollout(), table(), OF))
+        with pytest.raises(UsageError):
+            archive.open_observations("f" * 64)

@@ -9,7 +9,8 @@ import pytest
 
 from harness.core.accounting import Counts
 from harness.core.errors import HeadMoved, Overrun
-from harness.core.pairing import Effects, Head, Known, Open
+from harness.core.held import Known, Open
+from harness.core.pairing import Effects, Head
 from harness.core.table import Dictionary, RowLayout
 from harness.ports.pairlog import PairLog
 from harness.testing import samples

@@ -32,12 +32,14 @@ class PresenceContract:
 
     def test_a_word_grows_old_until_the_role_speaks_again(self, presence: Presence) -> None:
         """A role that was killed says nothing any more; only the age of its last word shows it."""
+        began = time.monotonic()
         presence.note("joiner", "steps")
         presence.note("analyst", "steps")
         first = presence.all()["joiner"].age_s
+        at_most = time.monotonic() - began + 1.0  # two clocks
         time.sleep(0.03)  # the clock of a real store cannot be moved by hand
         presence.note("analyst", "steps")
         seen = presence.all()
-        assert 0.0 <= first < 5.0
+        assert 0.0 <= first < at_most
         assert seen["joiner"].age_s >= first + 0.03
         assert 0.0 <= seen["analyst"].age_s < seen["joiner"].age_s

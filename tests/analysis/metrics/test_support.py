@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.metrics.support import Support, exact_counts, exact_sums, latency_cells, latency_edges, latency_quantile
+from analysis.metrics.support import (
+    BLOCK,
+    Support,
+    counted,
+    exact_counts,
+    exact_sums,
+    latency_cells,
+    latency_edges,
+    latency_quantile,
+    summed,
+)
 from analysis.sequential.mixture import Process, undesigned_bets
 from analysis.types import InputError
 
@@ -129,3 +139,44 @@ def test_sums_larger_than_any_double_are_exact(given_rows):
     slots, fixed = (np.array([row[k] for row in given_rows], np.int64) for k in (0, 1))
     assert exact_sums(slots, fixed, 3) == [sum(amount for slot, amount in given_rows if slot == k) for k in range(3)]
     assert exact_sums(np.zeros(len(fixed), np.int64), fixed, 1) == [sum(amount for _, amount in given_rows)]
+
+
+SUPPORTS = (
+    Support("rate", 0.0, 1.0), Support("sign", -1.0, 1.0), Support("latency", 0.0, 1.0), AGES, Support("numeric", 0.0, 1.0),
+    Support("numeric", -1e-9, 3e-7), Support("numeric", 0.0, 1e12), Support("rate", 0.0, 1.0, 0.1), Support("sign", -1.0, 1.0, 1e-6),
+)  # fmt: skip
+
+
+def drawn(support: Support, n: int, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Values of a support with both ends among them, and weights where it has them."""
+    rng = np.random.default_rng(seed)
+    if support.kind == "numeric":
+        values = np.where(rng.random(n) < 0.1, rng.choice([support.low, support.high], n), rng.uniform(support.low, support.high, n))
+    else:
+        values = rng.integers(-1 if support.kind == "sign" else 0, 3 if support.kind == "latency" else 2, n).astype(float)
+    return values, None if support.least is None else 1.0 / rng.uniform(support.least, 1.0, n)
+
+
+@pytest.mark.parametrize("n_slots", [1, 3])
+@pytest.mark.parametrize("n", [0, 1, 700, 2 * BLOCK + 5])
+@pytest.mark.parametrize("support", SUPPORTS, ids=repr)
+def test_what_is_counted_by_blocks_is_what_each_contribution_adds(support, n, n_slots):
+    """Blocks and floats are for speed: not a bit may depend on them."""
+    (values, weights), slots = drawn(support, n, n_slots), np.random.default_rng(n).integers(0, n_slots, n)
+    row, cell, share = support.spread(values, weights)
+    expected = np.zeros((n_slots, support.n_values), np.int64)
+    np.add.at(expected, (slots[row], cell), share)
+    assert (counted(support, expected.shape, slots, values, weights) == expected).all()
+    steps = support.fixed(values if weights is None else values * weights)
+    sums = [sum(int(step) for step in steps[slots == slot]) for slot in range(n_slots)]
+    assert summed(support, slots, values if weights is None else values * weights, n_slots) == sums
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.floats(-130.0, 130.0) | st.sampled_from([math.nan, math.inf, -math.inf, 120.0, -120.0, 120.0 + 1e-10]), max_size=9)
+)
+def test_one_look_at_the_ends_finds_what_a_look_at_each_value_finds(numbers):
+    """NaN hides from every comparison, and must not hide from this one."""
+    values = np.array(numbers, np.float64)
+    assert AGES.takes(values) == (not AGES.faulty(values).any())

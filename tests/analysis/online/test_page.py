@@ -44,7 +44,7 @@ def experiments(n_looks: int = 12) -> pd.DataFrame:
 
 
 def ran(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(STUDY), *args], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run([sys.executable, str(STUDY), *args], capture_output=True, text=True, timeout=600, check=False)
 
 
 def test_the_study_finds_the_effect_that_is_there_and_writes_page_and_picture(tmp_path):

@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 
 from harness.adapters.codec import MsgpackCodec
 from harness.core.accounting import Counts
+from harness.core.columns import A_LABEL, A_NUMBER, AnswerRun, EventRun
 from harness.core.errors import RecordError
 from harness.core.events import ANSWERED, Answer, AnswerFrame, Event, Frame, Invalid, InvalidOutcome, Outcome
-from harness.core.pairing import Head, Open
+from harness.core.held import Open
+from harness.core.pairing import Head
 from harness.core.rollout import MISSING_REASONS
+from harness.core.table import RowLayout
 from harness.ports.intake import Taken
 from harness.ports.journal import Link
 from harness.ports.ledger import Folded
@@ -46,13 +49,27 @@ invalid = objects(Invalid, position=ints, reason=text) | objects(InvalidOutcome,
 entries = st.lists(events | outcomes | invalid, max_size=5, unique_by=lambda e: e.position).map(
     lambda e: tuple(sorted(e, key=attrgetter("position")))
 )
-frames = objects(Frame, config=text, source=text, sent=ints, upto=ints, entries=entries)
+runs = st.lists(events, min_size=1, max_size=5).map(EventRun.of)
+frames = objects(Frame, config=text, source=text, sent=ints, upto=ints, entries=entries | runs)
 answers = objects(
     Answer, key=keys, status=st.sampled_from((ANSWERED, *MISSING_REASONS)), latency_ms=st.none() | numbers,
     outputs=st.lists(numbers | text | st.lists(numbers, max_size=3).map(tuple), max_size=3).map(tuple),
 )  # fmt: skip
 said = st.lists(answers, max_size=4).map(tuple)
-answer_frames = objects(AnswerFrame, lane=text, mirror=ints, answers=said, version=st.none() | text)
+columns = {A_NUMBER: numbers, A_LABEL: text, 1: st.tuples(numbers), 3: st.tuples(numbers, numbers, numbers)}
+
+
+@st.composite
+def answer_runs(draw):
+    """Answers whose outputs are all of the same kinds."""
+    kinds = draw(st.lists(st.sampled_from(list(columns)), max_size=3))
+    outputs, times = st.tuples(*map(columns.get, kinds)), st.none() | numbers
+    full = st.builds(Answer, key=keys, status=st.just(ANSWERED), latency_ms=times, outputs=outputs)
+    none = st.builds(Answer, key=keys, status=st.sampled_from(MISSING_REASONS), latency_ms=times, outputs=st.just(()))
+    return AnswerRun.of(draw(st.lists(full | none, min_size=1, max_size=5)), kinds)
+
+
+answer_frames = objects(AnswerFrame, lane=text, mirror=ints, answers=said | answer_runs(), version=st.none() | text)
 tallies = st.dictionaries(text, st.dictionaries(text, ints, max_size=2), max_size=2)
 counts = objects(Counts, paired=ints, missing=tallies, lanes=tallies, versions=tallies, unknown=ints)
 positions = st.dictionaries(text, ints, max_size=3)
@@ -121,6 +138,32 @@ def test_a_frame_of_a_newer_layout_or_a_wrong_field_is_refused(change):
     value[change[0]] = change[1]
     with pytest.raises(RecordError):
         CODEC.decode_frame(msgspec.msgpack.encode(value))
+
+
+RUN = EventRun.of([samples.event(1, "a"), samples.event(2, "b")])
+SAID = AnswerRun.of([samples.answer("a"), samples.answer("b", status="timeout")], RowLayout(samples.rollout()).kinds)
+
+
+@pytest.mark.parametrize(
+    ("kind", "at", "value"),
+    [
+        ("frame", 0, 3), ("frame", 5, b"x" * 27), ("frame", 5, b"x" * 14), ("frame", 6, b"\0" * 8), ("frame", 7, b"\0" * 15),
+        ("frame", 8, b""), ("frame", 9, []), ("frame", 10, b"\1\0\1\0"), ("frame", 10, b"\0\0\0"), ("frame", 11, [b"a", b"\1\0\0\0"]),
+        ("frame", 11, [b"\xff\xfe", b"\1\0\0\0\2\0\0\0"]), ("frame", 12, [b"{}", b"\2\0\0\0\1\0\0\0"]),
+        ("frame", 12, [b"{}", b"\1\0\0\0\3\0\0\0"]), ("answers", 0, 3), ("answers", 4, b"x" * 14), ("answers", 5, b"\0\6"),
+        ("answers", 5, b""), ("answers", 6, b"\0" * 8), ("answers", 7, [[0, b"\0" * 8, []]]), ("answers", 7, [[-2, b"", []]]),
+    ],
+)  # fmt: skip
+def test_columns_that_do_not_belong_together_are_refused(kind, at, value):
+    """Each is bytes that anybody can write; one that is too short would put an answer on another event."""
+    frame = Frame(config="c", source="s", sent=1, upto=2, entries=RUN)
+    if kind == "answers":
+        frame = AnswerFrame(lane="challenger", mirror=1, answers=SAID)
+    wire = msgspec.msgpack.decode(getattr(CODEC, f"encode_{kind}")(frame))
+    assert getattr(CODEC, f"decode_{kind}")(msgspec.msgpack.encode(wire)) == frame
+    wire[at] = value
+    with pytest.raises(RecordError):
+        getattr(CODEC, f"decode_{kind}")(msgspec.msgpack.encode(wire))
 
 
 def test_fields_that_a_newer_release_added_are_passed_over():

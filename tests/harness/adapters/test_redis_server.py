@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
+from patience import LONG_S, until
 
 from harness.adapters.redis import server as module
 from harness.adapters.redis.server import EmbeddedRedis, find_redis_server
@@ -38,15 +38,6 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def client(server: EmbeddedRedis) -> redis.Redis:
     """As any user of its URL."""
     return redis.Redis.from_url(server.url)
-
-
-def wait_until(condition: object, timeout_s: float = 10.0) -> None:
-    """Until the callable is true."""
-    assert callable(condition)
-    deadline = time.monotonic() + timeout_s
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert condition()
 
 
 def ended(pid: int) -> bool:
@@ -104,7 +95,7 @@ def test_durable_data_survive_a_kill_of_the_server(folder: Path) -> None:
         for n in range(1000):
             db.set(f"k{n}", n)
     os.kill(server.pid, signal.SIGKILL)
-    wait_until(lambda: ended(server.pid))
+    until(lambda: ended(server.pid))
     assert Path(server.socket).exists()
     again = EmbeddedRedis.start(folder, durable=True)
     assert (again.adopted, again.pid != server.pid) == (False, True)
@@ -146,7 +137,7 @@ def test_a_second_start_is_given_the_running_server_and_does_not_stop_it(folder:
     with client(server) as db:
         db.set("k", "v")
     other = in_another_process(folder, "server.stop()")
-    assert other.communicate(timeout=20)[0].split() == [str(server.pid), "True"]
+    assert other.communicate(timeout=LONG_S)[0].split() == [str(server.pid), "True"]
     with client(server) as db:
         assert db.get("k") == b"v"
     adopted = EmbeddedRedis.start(folder, durable=True)
@@ -161,7 +152,7 @@ def test_many_starts_at_once_share_one_server(folder: Path) -> None:
     starts = [in_another_process(folder, "sys.stdin.read()") for _ in range(4)]
     found = [start.stdout.readline().split() for start in starts if start.stdout]
     for start in starts:
-        start.communicate(timeout=30)
+        start.communicate(timeout=LONG_S)
     assert len({pid for pid, _ in found}) == 1
     assert sorted(adopted for _, adopted in found) == ["False", "True", "True", "True"]
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 from fastapi.testclient import TestClient
+from patience import LONG_S, tried
+from ports import free_port
 
 from harness.api import health
 from harness.api.app import create_app
@@ -24,9 +26,7 @@ def asked(bus: str, store: str) -> TestClient:
 @pytest.fixture
 def nowhere() -> str:
     """An address at which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"redis://127.0.0.1:{probe.getsockname()[1]}/0"
+    return f"redis://127.0.0.1:{free_port()}/0"
 
 
 @pytest.fixture
@@ -55,12 +55,15 @@ def test_an_api_without_its_bus_or_store_is_not_ready_and_says_which(gone, how, 
     monkeypatch.setattr(health, "WITHIN_S", 0.3)
     address = request.getfixturevalue(how)
     client = asked(address, redis_url) if gone == "bus" else asked(redis_url, address)
-    began = time.monotonic()
-    answer = client.get("/readyz")
-    assert time.monotonic() - began < 3.0
     other = "store" if gone == "bus" else "bus"
-    assert answer.status_code == 503
-    assert answer.json() == {"error": f"not ready: the {gone} does not answer", "ready": False, gone: "away", other: "answers"}
+
+    def ready():
+        began = time.monotonic()
+        answer = client.get("/readyz")
+        return answer.status_code, answer.json(), time.monotonic() - began < 3.0
+
+    expected = 503, {"error": f"not ready: the {gone} does not answer", "ready": False, gone: "away", other: "answers"}, True
+    assert tried(ready, lambda found: found == expected) == expected  # a stall may keep the other one from its answer
     assert client.get("/healthz").json() == {"alive": True}
 
 
@@ -70,15 +73,13 @@ def test_probes_of_a_server_that_hangs_do_not_pile_up():
 
     def call() -> None:
         n.append(1)
-        gate.wait(5.0)
+        gate.wait(LONG_S)
 
     probe = Probe(call)
     assert [probe.answers(0.02) for _ in range(5)] == [False] * 5
     assert len(n) == 1
     gate.set()
-    deadline = time.monotonic() + 5.0
-    while not probe.answers(1.0) and time.monotonic() < deadline:
-        pass
+    assert probe.answers(LONG_S)
     assert len(n) <= 2
 
 
@@ -92,4 +93,4 @@ def test_a_probe_that_fails_is_asked_again():
             raise error
 
     probe = Probe(call)
-    assert [probe.answers(1.0), probe.answers(1.0)] == [False, True]
+    assert [probe.answers(LONG_S), probe.answers(LONG_S)] == [False, True]

@@ -86,10 +86,11 @@ def test_bounds_of_old_evidence_pass_no_threshold(world):
     good = {"lower": 0.01, "upper": 0.02, "estimate": 0.015, "status": "pass", "reason": None}
     publish(world, verdict="promote", rows={name: good for name in GATES})
     assert one(scraped(world), "shadow_verdict") == 1.0
-    publish(world, verdict="promote", rows={name: good for name in GATES}, looked=SystemClock().now() - STALE_AFTER - 5_000_000)
+    looked = SystemClock().now() - STALE_AFTER - 5_000_000
+    publish(world, verdict="promote", rows={name: good for name in GATES}, looked=looked)
     samples = scraped(world)
     assert one(samples, "shadow_verdict") == 0.0
-    assert one(samples, "shadow_verdict_age_seconds") == pytest.approx(65.0, abs=5.0)
+    assert 65.0 <= one(samples, "shadow_verdict_age_seconds") <= (SystemClock().now() - looked) / 1e6
     assert {abs(bound) for bound in values(samples, "shadow_gate_bound", "gate").values()} == {math.inf}
     assert set(values(samples, "shadow_gate_status", "gate").values()) == {0.0}
 
@@ -100,7 +101,7 @@ def test_counts_add_up_and_what_waits_is_seen(world, make):
     world.post("events", body, content_type="application/cloudevents-batch+json")
     before = scraped(world)
     lags = values(before, "shadow_source_lag_seconds", "source")
-    assert all(0.0 < lags[f"events/{n}"] < 60.0 for n in range(3))
+    assert all(0.0 < lags[f"events/{n}"] < 600.0 for n in range(3))
     assert lags["outcomes/0"] == 0.0
     router, joiner = world.wiring.router(), world.wiring.joiner(0)
     while router.step():

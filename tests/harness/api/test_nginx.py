@@ -22,6 +22,8 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 from absent import missing
+from patience import LONG_S, until
+from ports import free_port
 
 from harness import config
 from harness.wiring import create
@@ -39,11 +41,9 @@ def _nginx() -> str:
     return found
 
 
-def free_port() -> int:
+def listens(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def recipe(ports: dict[int, int]) -> str:
@@ -103,17 +103,13 @@ def gateway(tmp_path: Path, production: Production) -> Iterator[Callable[[int], 
         main = f"{root}daemon off; worker_processes 1; pid {tmp_path}/pid; error_log {tmp_path}/error.log;"
         (tmp_path / "nginx.conf").write_text(f"{main}\nevents {{}}\nhttp {{ access_log off; {folders}\n{text}}}\n")
         started.append(subprocess.Popen([nginx, "-c", str(tmp_path / "nginx.conf"), "-p", str(tmp_path)]))
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return f"http://127.0.0.1:{port}/score"
-            time.sleep(0.05)
-        raise AssertionError((tmp_path / "error.log").read_text())
+        until(lambda: listens(port), (tmp_path / "error.log").read_text)
+        return f"http://127.0.0.1:{port}/score"
 
     yield start
     for process in started:
         process.terminate()
-        process.wait(10)
+        process.wait(LONG_S)
 
 
 @pytest.fixture
@@ -124,24 +120,17 @@ def api(redis_url: str, redis_db: redis.Redis, tmp_path: Path) -> Iterator[int]:
     command = [sys.executable, "-m", "harness", "role", "api", "--config", str(CONFIG), "--bus", redis_url, "--store", redis_url]
     with (tmp_path / "api.log").open("wb") as log:
         process = subprocess.Popen([*command, "--shards", "1", "--listen", f"127.0.0.1:{port}"], stderr=log)
-    deadline = time.monotonic() + 60.0
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.05)
-    else:
-        raise AssertionError((tmp_path / "api.log").read_text())
+    until(lambda: listens(port), (tmp_path / "api.log").read_text)
     yield port
     process.terminate()
-    process.wait(20)
+    process.wait(LONG_S)
 
 
 def asked(url: str, **headers: str) -> tuple[int, bytes]:
     """One request of a client, on a connection of its own: status and body of the answer."""
     address = urlsplit(url)
     named = {"content-type": "application/json", "x-user-id": "person-01", "authorization": "Bearer MARKER", "cookie": "session=MARKER"}
-    with closing(HTTPConnection(address.hostname or "", address.port, timeout=10.0)) as connection:
+    with closing(HTTPConnection(address.hostname or "", address.port, timeout=LONG_S)) as connection:
         connection.request("POST", address.path, BODY, {**named, **headers})
         answer = connection.getresponse()
         return answer.status, answer.read()
@@ -149,9 +138,7 @@ def asked(url: str, **headers: str) -> tuple[int, bytes]:
 
 def landed(client: redis.Redis, n: int) -> list[bytes]:
     """The records of the topic, once there are n."""
-    deadline = time.monotonic() + 20.0
-    while client.xlen("replay.events") < n and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: client.xlen("replay.events") >= n, lambda: client.xlen("replay.events"))
     return [fields[b"value"] for _, fields in client.xrange("replay.events")]
 
 
@@ -191,14 +178,14 @@ def test_production_does_not_feel_an_api_that_is_down_or_hangs(how: str, gateway
         if how == "hung":
             silent.listen(64)  # the kernel takes connections; nobody ever reads them
         url = gateway(silent.getsockname()[1])
-        answers, took_s = [], []
-        for _ in range(20):
+        answers, at_once = [], 0
+        while len(answers) < 20 or (at_once < 10 and len(answers) < 200):
             began = time.monotonic()
             answers.append(asked(url))
-            took_s.append(time.monotonic() - began)
-    assert answers == [(200, b'{"age": 17.2}')] * 20
-    assert len(production.asked) == 20
-    assert median(took_s) < BOUND_S / 2  # an answer that waited for the mirror would take its timeout, every time
+            at_once += time.monotonic() - began < BOUND_S / 2
+    assert set(answers) == {(200, b'{"age": 17.2}')}
+    assert len(production.asked) == len(answers)
+    assert at_once >= 10  # an answer that waited for the mirror would take its timeout, every time, and on a machine that is idle too
 
 
 def test_a_kept_alive_connection_waits_for_a_hung_mirror_only_as_long_as_the_page_says(
@@ -210,12 +197,12 @@ def test_a_kept_alive_connection_waits_for_a_hung_mirror_only_as_long_as_the_pag
         silent.listen(64)
         url = gateway(silent.getsockname()[1])
         address, took_s = urlsplit(url), []
-        with closing(HTTPConnection(address.hostname or "", address.port, timeout=10.0)) as connection:
-            for _ in range(6):
+        with closing(HTTPConnection(address.hostname or "", address.port, timeout=LONG_S)) as connection:
+            for _ in range(12):
                 began = time.monotonic()
                 connection.request("POST", address.path, BODY, {"content-type": "application/json"})
                 assert connection.getresponse().read() == b'{"age": 17.2}'
                 took_s.append(time.monotonic() - began)
-    assert len(production.asked) == 6
-    assert median(took_s[1:]) < BOUND_S * 1.5  # about the timeout: less would make the page wrong, too
+    assert len(production.asked) == 12
+    assert min(took_s[1:]) < BOUND_S * 1.5  # about the timeout, but for the machine's own stalls: less would make the page wrong, too
     assert median(took_s[1:]) > BOUND_S * 0.5

@@ -9,41 +9,24 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx2 as httpx
 import pytest
 import redis
+from patience import LONG_S, until
+from ports import free_port
 
+from harness import config
 from harness.adapters.redis.server import find_redis_server
 from harness.api import address
 from harness.core.errors import UsageError
+from harness.wiring import create
 
 CONFIG = Path(__file__).resolve().parents[3] / "configs" / "recorded-replay.yaml"
 URL = re.compile(r"The API is at (http://\S+) in a moment")
-LONG_S = 60.0
-ASK = httpx.Client(verify=False, timeout=20.0, limits=httpx.Limits(max_keepalive_connections=0))  # no certificates are read: all is http
-
-
-def until(condition: Callable[[], Any], why: Callable[[], object]) -> Any:
-    """Polls until the condition holds and returns what it gave; fails with `why()` after a minute."""
-    deadline = time.monotonic() + LONG_S
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(why())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+ASK = httpx.Client(verify=False, timeout=LONG_S, limits=httpx.Limits(max_keepalive_connections=0))  # no certificates are read: all is http
 
 
 class OwnRedis:
@@ -101,7 +84,7 @@ class Up:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(LONG_S)
 
 
 def status(url: str) -> int | None:
@@ -110,6 +93,12 @@ def status(url: str) -> int | None:
         return ASK.get(url).status_code
     except httpx.TransportError:
         return None
+
+
+def paired(rollout: str) -> int | None:
+    """The events paired, None without an answer that says so."""
+    answer = ASK.get(rollout)
+    return answer.json()["counts"]["paired"] if answer.status_code == 200 else None
 
 
 @pytest.fixture
@@ -144,7 +133,7 @@ def test_a_rollout_is_fed_watched_and_outlives_its_servers_and_its_api(own_redis
     answer = ASK.post(f"{rollout}/events", content=json.dumps(events), headers=headers)
     assert (answer.status_code, answer.json()) == (202, {"accepted": 12})
     assert "server" not in answer.headers
-    until(lambda: ASK.get(rollout).json()["counts"]["paired"] == 12, running.said)
+    until(lambda: paired(rollout) == 12, running.said)
     until(lambda: status(f"{rollout}/ready") == 200, running.said)
 
     pid = running.pids()["api"]
@@ -153,15 +142,15 @@ def test_a_rollout_is_fed_watched_and_outlives_its_servers_and_its_api(own_redis
     assert running.process.poll() is None
 
     own_redis.stop()
-    gone = until(lambda: (a := ASK.get(url + "/readyz")).status_code == 503 and a.json(), running.said)
-    assert gone["error"] == "not ready: the bus does not answer, the store does not answer"
+    away = "not ready: the bus does not answer, the store does not answer"
+    until(lambda: (a := ASK.get(url + "/readyz")).status_code == 503 and a.json()["error"] == away, running.said)
     assert status(url + "/healthz") == 200
     answer = ASK.post(f"{rollout}/events", content="{}", headers={"content-type": "application/json"})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     own_redis.start()
     until(lambda: status(url + "/readyz") == 200, running.said)
     until(lambda: status(f"{rollout}/ready") == 200, running.said)
-    assert ASK.get(rollout).json()["counts"]["paired"] == 12
+    until(lambda: paired(rollout) == 12, running.said)  # a connection from before may still have to be found dead
     assert running.stop() == 0
     assert status(url + "/healthz") is None
 
@@ -172,10 +161,27 @@ def test_a_role_that_waits_for_its_bus_says_so_in_the_store(own_redis: OwnRedis,
     rollout = f"{running.address()}/v1/rollouts/recorded-replay"
     until(lambda: status(f"{rollout}/ready") == 200, running.said)
     own_redis.stop()
-    found = until(lambda: (a := ASK.get(f"{rollout}/ready")).status_code == 503 and a.json(), running.said)
-    assert "waits: redis://127.0.0.1" in found["error"]
+    waits = "waits: redis://127.0.0.1"
+    until(lambda: (a := ASK.get(f"{rollout}/ready")).status_code == 503 and waits in a.json()["error"], running.said)
     assert ASK.get(f"{rollout}/verdict").json()["verdict"] == "hold"
     assert ASK.get(rollout).json()["bus"] == "away"
+
+
+def test_an_api_that_is_stopped_while_it_starts_ends(redis_url: str, redis_db, tmp_path: Path) -> None:
+    """Its server takes signals from the moment that it runs; one that came while its modules were loaded went to nobody, and it ran on."""
+    create(config.load(CONFIG), redis_url, redis_url)
+    command = [sys.executable, "-m", "harness", "role", "api", "--config", str(CONFIG), "--bus", redis_url, "--store", redis_url]
+    said = tmp_path / "err"
+    with said.open("wb") as err:
+        process = subprocess.Popen([*command, "--shards", "1", "--listen", "127.0.0.1:0"], stdin=subprocess.DEVNULL, stderr=err)
+    try:
+        until(lambda: "api.listens" in said.read_text(), said.read_text)  # and its modules come now
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LONG_S) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert "role.stopped" in said.read_text()
 
 
 def test_a_port_that_is_taken_is_named_before_anything_starts(redis_url: str, redis_db, up: Callable[..., Up]) -> None:

@@ -10,7 +10,10 @@ import pytest
 import redis
 from decided import Decided, decide
 
+from harness.adapters import recordsfile
 from harness.commands.audit import read_lines
+from harness.core.records import Author, body, digest
+from harness.ports.journal import Link
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +101,14 @@ def test_before_the_first_look_of_a_stage_there_is_nothing_to_seal(shadow, decid
     """Wrong use: it says why."""
     done = shadow("audit", "seal", "--store", redis_url)
     assert (done.code, "there was no look yet" in done.err) == (2, True), done
+
+
+def test_words_that_have_not_been_sealed_are_told(shadow, decided, tmp_path):
+    """Nothing disagrees; whoever misses a seal learns of whose."""
+    link = decided.links[-1]
+    record = body("rolled_back", rollout="age-sealed", at=9, by=Author(name="dan", via="cli"), reason="so", seen=dict(decided.verdict))
+    shutil.copytree(decided.folder, tmp_path / "copy")
+    with (tmp_path / "copy/records.jsonl").open("ab") as file:
+        file.write(recordsfile.line(Link(hash=digest(link.hash, record), previous=link.hash, body=record)))
+    done = shadow("audit", "verify", "--records", "copy/records.jsonl")
+    assert (done.code, "  what was seen in record 5 has not been sealed\n" in done.out) == (0, True)

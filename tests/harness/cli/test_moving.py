@@ -201,3 +201,22 @@ def test_a_changed_config_begins_a_new_attempt_under_the_same_name(world, config
     assert (done.code, done.out) == (2, "")
     assert "looks changed, which shapes what is read and stored" in done.err
     assert world.state.attempt == 1
+
+
+def test_the_final_exit_code_is_that_of_the_records(world):
+    """A pipeline that leaves the stages to the controller: 3 while it runs, 4 once it went back, the verdict printed as ever."""
+    done = world.run("decide", NAME, "--final")
+    assert (done.code, done.out.splitlines()[-1]) == (3, "not over yet: shadow")
+    world.run("rollback", NAME, *WHY)
+    done = world.run("decide", NAME, "--final", "--wait")
+    assert (done.code, done.out.splitlines()[-1]) == (4, "over: shadow, rolled back")
+    assert json.loads(world.run("decide", NAME, "--final", "--json").out)["verdict"] == "rollback"
+
+
+def test_a_rollout_that_is_never_promoted_has_no_final_exit_code(world, shadow, tmp_path):
+    """Wrong use, not a pipeline that waits for ever."""
+    document = {**dict(world.rollout.document), "rollout": "shadow-only", "stages": [{"shadow": {"percent": 100}}]}
+    create(config.parse(document, source="test", folder=tmp_path), world.journal_url, world.journal_url)
+    done = world.run("decide", "shadow-only", "--final")
+    assert (done.code, done.out) == (2, "")
+    assert "the last stage of shadow-only is stage 0 (shadow), so it is never promoted" in done.err

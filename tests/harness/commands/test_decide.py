@@ -180,3 +180,27 @@ def test_a_chain_that_cannot_be_followed_is_a_hold(said: str, rollout: Rollout):
         assert "the chain is damaged" in found["reasons"][0]
     (waits,) = decide.waits_for(rollout, ledger(said), damaged, ManualClock(NOW))
     assert waits == "record 3 is not what its hash says; the chain is damaged"
+
+
+@pytest.mark.parametrize(
+    ("standing", "said", "over"),
+    [("running", "hold", False), ("paused", "hold", False), ("promoted", "promote", True), ("rolled_back", "rollback", True),
+     ("expired", "hold", True), ("damaged", "hold", False)],
+)  # fmt: skip
+@pytest.mark.parametrize("verdict", ["promote", "hold", "rollback"])
+def test_the_end_of_a_rollout_is_what_its_records_say_and_never_what_a_stage_says(verdict: str, standing: str, said: str, over: bool):
+    """A stage whose gates pass while approvals are missing is not the end, and neither is a fail that nobody has acted on."""
+    found = {"verdict": verdict, "standing": standing}
+    assert (decide.ended(found), decide.is_over(found)) == (said, over)
+
+
+def test_waiting_for_the_end_goes_on_through_stages_that_pass():
+    """Also to an expiry, after which nothing would come."""
+    rest = ["running", "running", "expired", "promoted"]
+    seen: list[dict[str, Any]] = []
+
+    def look() -> dict[str, Any]:
+        return {"verdict": "promote", "reasons": ["why"], "standing": rest.pop(0)}
+
+    assert decide.wait_for(look, timeout_s=60, progress=seen.append, until=decide.is_over)["standing"] == "expired"
+    assert len(seen) == 2

@@ -99,7 +99,7 @@ def test_an_approval_says_of_which_stage_on_which_verdict_by_whom_and_why(world)
     )  # fmt: skip
     assert world.last == {
         "kind": "approved", "rollout": "sample", "at": timestamp(NOW), "by": {"name": "bea", "role": "legal", "via": "cli"},
-        "reason": "it is good", "stage": 1, "verdict": "promote", "as_of": timestamp(NOW),
+        "reason": "it is good", "stage": 1, "verdict": "promote", "as_of": timestamp(NOW), "seen": SEEN,
     }  # fmt: skip
     assert world.approve("cyd").says.endswith("it has the approvals it needs")
     assert still_wanted(ROLLOUT.stages[1], world.state) is None
@@ -270,6 +270,7 @@ def test_the_record_of_a_person_who_goes_back_says_whom_the_challenger_served(wo
         verdict={**SEEN, "exposed": exposed, "exposed_harms": {"minor": 1}},
     )  # fmt: skip
     assert world.last["people"] == {"exposed": exposed, "exposed_harms": {"minor": 1}}
+    assert (world.last["as_of"], world.last["seen"]["exposed"]) == (SEEN["as_of"], exposed)
     other = World()
     moves.rollback(ROLLOUT, other.journal, other.clock, by=Author(name="ada", via="cli"), reason="so", verdict=SEEN)
     assert "people" not in other.last

@@ -163,7 +163,7 @@ def test_the_command_prints_a_table_and_one_document(tmp_path, rollout, table):
     parquet.write(rollout, table, tmp_path / "pairs.parquet")
     command = [sys.executable, "-m", "harness", "plan", "rollout.yaml", "--per-day", "5000", "--pairs", "pairs.parquet"]
     shown, document = (
-        subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
         for more in ([], ["--json"])
     )
     assert (shown.returncode, document.returncode) == (0, 0), shown.stderr

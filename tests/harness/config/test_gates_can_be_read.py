@@ -99,6 +99,21 @@ def test_labelled_gates_are_weighted_when_outcomes_declare_a_propensity() -> Non
     assert {gate.metric.least for gate in parse({**AGE, "outcomes": outcomes}, source="test", folder=Path()).gates} == {None}
 
 
+@pytest.mark.parametrize("metric", METRICS, ids=str)
+def test_gates_are_told_of_requests_and_can_be_read(metric: Any) -> None:
+    """Labels that wait are filled for every metric of labels and every word, and for no other."""
+    asking = {**AGE, "outcomes": {**AGE["outcomes"], "requested": {"field": "/asked"}}}
+    for word in WORDS:
+        gate = {"name": "new", "metric": metric, word: "1s" if "latency" in metric else 0.5}
+        try:
+            rollout = parse({**asking, "gates": [gate]}, source="test", folder=Path())
+        except ConfigError as error:
+            assert all(problem.path.startswith("gates.0.") for problem in error.problems), error
+        else:
+            assert broken_gates(rollout) == {}
+            assert [gate.metric.requested for gate in rollout.gates] == [rollout.gates[0].metric.labelled]
+
+
 def test_a_weighted_loss_by_a_segment_of_the_truth_is_refused() -> None:
     """Of a pair without a label nobody knows the segment; the rate of a class is a ratio and needs none."""
     gates = [{"name": "loss", "metric": {"loss": "zero_one", "policy": "over_13"}, "worse_by_at_most": 0.01, "each": ["true_age"]},

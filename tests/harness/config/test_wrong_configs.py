@@ -91,6 +91,24 @@ WRONG: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {  # name: (changes, 
     "a truth that is not there": (("events.segments.true_age.truth", "agee"), {"events.segments.true_age.truth": "did you mean `age`"}),
     "a pointer without a slash": (("events.segments.gender", "Segments/gender"), {"events.segments.gender": "a pointer"}),
     "a value twice": (("events.segments.platform.values", ["tv", "tv"]), {"events.segments.platform.values": "stands twice"}),
+    "requests without their chance": (
+        ("outcomes.requested", {"field": "/asked"}),
+        {"outcomes.propensity": "is missing; a request says with which chance the event was drawn"},
+    ),
+    "requests where a truth stands": (
+        ("outcomes.requested", {"field": "/age"}, "outcomes.propensity", {"field": "/p", "least": 0.1}),
+        {"outcomes.requested.field": "where a truth stands"},
+    ),
+    "requests without a place": (
+        ("outcomes.requested", {}, "outcomes.propensity", {"field": "/p", "least": 0.1}), {"outcomes.requested.field": "is missing"},
+    ),
+    "a broken chance of requests": (
+        ("outcomes.requested", {"field": "/asked"}, "outcomes.propensity", {"field": "/p"}), {"outcomes.propensity.least": "is missing"},
+    ),
+    "a segment of truths that have not come": (
+        ("outcomes.requested", {"field": "/asked"}, "outcomes.propensity", {"field": "/p", "least": 1}, "gates.1.each", ["true_age"]),
+        {"gates.1.each": "`true_age` is a segment by truth, which nobody knows of an event whose label was asked for"},
+    ),
     "pairs that go before their labels": (("keep", {"pairs": "10d"}), {"keep.pairs": "outcomes.matures (16d)"}),
     # ------------------------------------------------------------------------------------------------------------ outputs
     "an output without a reader": (("outputs.age.challenger", ...), {"outputs.age.challenger": "is missing"}),

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.core.outputs import LONGEST_LABEL, MISSING, pointer, read_outputs
+from harness.core.outputs import LONGEST_LABEL, MISSING, all_outputs_reader, pointer, read_outputs
 from harness.core.rollout import Output, Reader
 
 EDGES = (8.0, 13.0, 16.0, 18.0, 25.0, 40.0, 80.0)
@@ -263,3 +263,19 @@ def test_the_expectation_agrees_with_exact_arithmetic(case: tuple[tuple[float, .
     mids = [(Fraction(low) + Fraction(high)) / 2 for low, high in pairwise(edges)]
     exact = sum((w * m for w, m in zip(weights, mids, strict=True)), Fraction()) / sum(weights, Fraction())
     assert read(output("expectation", edges=edges), probabilities) == pytest.approx(float(exact), rel=1e-12)
+
+
+GOOD = {"a": 1.0, "b": 2.0}
+said = st.sampled_from([GOOD, {"a": -0.0, "b": 119.5}, {"a": 3.0}, {"a": 7, "b": True}, {"a": 1.0, "b": "x"}, [1.0], None])
+strange = st.sampled_from([float("nan"), float("inf"), 121.0, 10**400]).map(lambda number: {"a": number, "b": 1.0})
+
+
+@given(answers=st.lists(said | strange, max_size=4) | st.lists(st.just(GOOD), max_size=4))
+def test_many_answers_are_read_at_once_as_each_by_itself_or_not_at_once(answers: list[Any]) -> None:
+    """One answer out of line sends all of them the slow way, and never through."""
+    ranged = {"age": Output(name="age", type="number", range=(0.0, 120.0), readers={"challenger": Reader(how="field", pointer="/a")})}
+    ranged["more"] = Output(name="more", type="number", readers={"challenger": Reader(how="field", pointer="/b")})
+    found = all_outputs_reader(ranged, "challenger")(answers)
+    each = [read_outputs(ranged, "challenger", answer) for answer in answers]
+    assert found is None or found == each
+    assert found is not None or not answers or answers != [GOOD] * len(answers)

@@ -7,7 +7,7 @@ import pytest
 from harness.core.events import AnswerFrame, Frame, Invalid, InvalidOutcome
 from harness.core.pairing import NEVER
 from harness.testing import samples
-from harness.testing.samples import SECOND, START, answer, event, outcome
+from harness.testing.samples import SECOND, START, answer, event, outcome, request
 from harness.testing.shard import BOTH, Shard
 
 
@@ -150,6 +150,17 @@ def test_silent_lanes_are_named_when_bus_time_has_passed_the_window(shard):
     assert shard.fold.overdue(window) == [(1, "challenger", (samples.key("a"), samples.key("b")))]
 
 
+def test_an_event_that_comes_after_a_routers_clock_was_ahead_is_open_for_the_whole_window(shard):
+    """Bus time does not go back: by the clock that was set right again each event would be overdue as it comes, for as long as the jump."""
+    window = 30 * SECOND
+    shard.read(sent=START + 10_000 * SECOND)
+    shard.read(event(1, "a"), sent=START)
+    shard.crash()
+    assert shard.fold.overdue(window) == []
+    shard.read(sent=START + 10_000 * SECOND + window + 1)
+    assert len(shard.fold.overdue(window)) == 2
+
+
 def test_model_versions_are_counted_by_answer_frames(shard):
     """A model that changes under a rollout changes the question; the analyst must see it."""
     shard.read(event(1, "a"))
@@ -273,3 +284,59 @@ def test_an_event_whose_answers_come_in_the_same_fold_is_never_stored_as_open(sh
     for n, lane in enumerate(BOTH, 3):
         fold.predictions(n, AnswerFrame(lane=lane, mirror=1, answers=(answer("b"),)))
     assert fold.effects(1).gone == (1,)
+
+
+# ---------------------------------------------------------------------------------------------------------------- requests
+@pytest.mark.parametrize("when", ["early", "open", "resolved"])
+def test_a_request_marks_its_row_and_is_no_outcome(when):
+    """Its row has a propensity and no label, which is what `pending` means; the counts of outcomes keep their meaning."""
+    shard = Shard(requests=True)
+    if when == "early":
+        shard.read(request(1, "a", propensity=0.25), source="outcomes/0")
+        assert (shard.counts.requests_waiting, shard.counts.requests, shard.counts.waiting) == (1, 0, 0)
+        shard.crash()
+    shard.read(event(2, "a"))
+    if when == "open":
+        shard.read(request(3, "a", propensity=0.25), source="outcomes/0")
+        shard.crash()
+    shard.pair("a")
+    if when == "resolved":
+        shard.read(request(3, "a", propensity=0.25), source="outcomes/0")
+    assert (shard.row(0)["propensity"], shard.row(0)["label_time"], bool(shard.row(0)["kind.age"])) == (0.25, -1, False)
+    assert (shard.counts.requests, shard.counts.requests_waiting, shard.counts.joined, shard.counts.outcomes) == (1, 0, 0, 1)
+    shard.read(outcome(4, "a", time=START), source="outcomes/0")
+    assert (shard.row(0)["propensity"], shard.row(0)["label_time"], shard.row(0)["truth.age"]) == (0.25, START, 17.0)
+    assert (shard.counts.joined, shard.counts.revised) == (1, 0)
+
+
+def test_a_label_without_a_chance_takes_that_of_its_request_and_the_smallest_one_counts():
+    """An event that was drawn at 0.25 and then given to another reviewer for sure was drawn at 0.25."""
+    shard = Shard(requests=True)
+    shard.read(event(1, "a"), event(2, "b"))
+    shard.pair("a", "b")
+    label = outcome(3, "a")._replace(propensity=None)
+    shard.read(request(3, "a", propensity=0.25), label._replace(position=4), request(5, "a", propensity=1.0), source="outcomes/0")
+    assert (shard.row(0)["propensity"], shard.counts.requests) == (0.25, 2)
+    shard.read(outcome(6, "b")._replace(propensity=None), source="outcomes/0")
+    assert shard.row(1)["propensity"] != shard.row(1)["propensity"]  # nobody asked: the label is kept, and has no weight
+
+
+def test_a_request_whose_event_never_comes_is_orphaned_apart():
+    """A queue may ask about traffic that is not mirrored."""
+    shard = Shard(requests=True)
+    shard.read(request(1, "a"), outcome(2, "a"), source="outcomes/0")
+    assert (shard.counts.requests_waiting, shard.counts.waiting, shard.counts.early) == (1, 1, 2)
+    shard.read(due=[samples.key("a")[:10]])
+    assert (shard.counts.requests_orphaned, shard.counts.orphaned, shard.counts.early) == (1, 1, 0)
+
+
+def test_a_request_for_an_event_that_was_folded_is_late_as_a_label_is():
+    """The labelled statistics took it for an event that nobody asked about."""
+    shard = Shard(requests=True, matures_s=1.0)
+    shard.read(event(1, "a"))
+    shard.pair("a")
+    shard.read(event(100, "b"))
+    shard.read(request(101, "a"), source="outcomes/0")
+    assert shard.head.late_labels == 1
+    shard.read(request(102, "a"), source="outcomes/0")
+    assert (shard.head.late_labels, shard.counts.requests) == (1, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -155,3 +156,49 @@ def test_rfc_3339_is_read_to_the_microsecond(text, expected):
 def test_other_forms_of_time_are_refused(text):
     """ISO 8601 is wider than RFC 3339; a time without an offset says nothing."""
     assert microseconds(text) is None
+
+
+# ---------------------------------------------------------------------------------------------------------------- requests
+@pytest.fixture(scope="module")
+def asking(reader):
+    """A reader of a rollout that records requests."""
+    outcomes = replace(reader.rollout.outcomes, requested="/requested_at")
+    return Reader(replace(reader.rollout, outcomes=outcomes), Hasher("reading"))
+
+
+@pytest.mark.parametrize("said", [True, "2026-03-02T09:00:00Z"])
+@pytest.mark.parametrize("age", [{}, {"age": None}])
+def test_a_record_without_a_truth_may_ask_for_one(asking, said, age):
+    """A queue writes when it asks, and often leaves the label's place empty."""
+    found = asking.outcome({**OUTCOME, "data": {"event_id": "e1", "requested_at": said, "p": 0.5, **age}}, position=1, time=5)
+    assert isinstance(found, Outcome)
+    assert (found.truths, found.propensity) == ((None,), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [({"requested_at": True}, "/p: expected a probability"), ({"requested_at": True, "p": 0.01}, "/p: expected a probability"),
+     ({"requested_at": "soon", "p": 0.5}, "/requested_at: expected true or the time"),
+     ({"requested_at": 5, "p": 0.5}, "/requested_at: expected"), ({"p": 0.5}, "no request in /requested_at"),
+     ({"requested_at": False, "p": 0.5}, "/age: no truth in it, and no request in /requested_at"),
+     ({"age": 15, "p": 0.01}, "/p: expected a probability"), ({"age": None, "p": 0.5}, "/age: expected a boolean")],
+    ids=str,
+)  # fmt: skip
+def test_a_request_that_cannot_be_counted_is_invalid_and_says_why(asking, data, why):
+    """Without its chance a label has no weight, and with a chance under `least` it would break the bound of the bets."""
+    found = asking.outcome({**OUTCOME, "data": {"event_id": "e1", **data}}, position=1, time=5)
+    assert isinstance(found, InvalidOutcome)
+    assert why in found.reason
+    assert "soon" not in found.reason
+
+
+def test_a_label_takes_its_chance_from_its_request(asking, reader):
+    """So it need not repeat it; without requests it must state one."""
+    document = {**OUTCOME, "data": {"event_id": "e1", "age": 15}}
+    found = asking.outcome(document, position=1, time=5)
+    assert isinstance(found, Outcome)
+    assert (found.truths, found.propensity) == ((15.0,), None)
+    assert isinstance(reader.outcome(document, position=1, time=5), InvalidOutcome)
+    both = asking.outcome({**OUTCOME, "data": {"event_id": "e1", "age": 15, "requested_at": True, "p": 0.5}}, position=1, time=5)
+    assert isinstance(both, Outcome)
+    assert (both.truths, both.propensity) == ((15.0,), 0.5)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from harness.core.errors import RecordError
 from harness.core.reading import timestamp
 from harness.core.rollout import Stage
-from harness.core.stages import MOVES, Move, Standing, State, Wait, fold, folded, next_move, percent, since_text
+from harness.core.stages import MOVES, Move, Standing, State, Wait, Word, fold, folded, next_move, percent, since_text, to_seal
 from harness.testing.samples import rollout
 
 HOUR = 3_600_000_000
@@ -192,7 +192,7 @@ def test_nothing_is_promoted_without_all_gates_passed_and_all_approvals_given(da
     state, look = after(), 0
     for n in range(data.draw(st.integers(1, 40))):
         look += data.draw(st.integers(0, 3)) * HOUR
-        kind = data.draw(st.sampled_from(["look", "look", "look", "approved", "paused", "resumed"]))
+        kind = data.draw(st.sampled_from(["look", "look", "look", "approved", "paused", "resumed", "sealed"]))
         if kind != "look":
             if kind in MOVES[state.standing]:
                 who = data.draw(st.sampled_from(["author", "bea", "cyd"]))
@@ -222,3 +222,52 @@ def test_somebody_can_be_forgotten_at_any_time_and_nothing_moves(before: tuple[s
     state, found = after(*records), after(*records, record("forgot", rows=3))
     assert replace(found, head=state.head, n_records=state.n_records) == state
     assert found.n_records == state.n_records + 1
+
+
+def word(kind: str, who: str = "bea", as_of: object = timestamp(9 * HOUR), **more: Any) -> dict[str, Any]:
+    return record(kind, who, seen={"as_of": as_of}, **more)
+
+
+def test_what_people_saw_is_to_be_sealed_once_each_and_the_oldest_first():
+    """In the shadow at once, as nobody can be hurt while it takes its time."""
+    state = after(word("approved", stage=1), word("approved", "cyd", stage=1))
+    assert to_seal(ROLLOUT, state) == Word(hash="1", kind="approved", stage=0)
+    state = fold(state, record("sealed", "controller", of="1"), head="s")
+    assert to_seal(ROLLOUT, state) == Word(hash="2", kind="approved", stage=0)
+    state = fold(state, record("sealed", "controller", of="2"), head="t")
+    assert (to_seal(ROLLOUT, state), state.latest) == (None, None)
+    assert len(state.approvals) == 2, "to seal them changes nothing that they said"
+
+
+def test_while_people_are_served_nothing_is_sealed_of_their_stage():
+    """A rollback never waits for the seal of a word: it comes when the stage is over, in whichever way."""
+    said = word("waived", gate="g", expires=timestamp(20 * HOUR))
+    state = fold(CANARY, said, head="w")
+    assert to_seal(ROLLOUT, state) is None
+    over = [record("entered", stage=2, since=timestamp(11 * HOUR)), record("rolled_back"), record("expired")]
+    assert [to_seal(ROLLOUT, fold(state, each, head="o")) for each in over] == [Word(hash="w", kind="waived", stage=1)] * 3
+    back = fold(CANARY, word("rolled_back"), head="b")
+    assert to_seal(ROLLOUT, back) == Word(hash="b", kind="rolled_back", stage=1)
+
+
+@pytest.mark.parametrize("seen", [{}, {"seen": {"as_of": None}}, {"seen": "nothing"}])
+def test_who_saw_no_look_saw_nothing_to_seal(seen: dict[str, Any]):
+    """Also whoever spoke with an older release, which did not say."""
+    assert to_seal(ROLLOUT, after(record("approved", "bea", stage=1, **seen))) is None
+
+
+def test_with_a_new_attempt_old_words_are_left_as_they_are():
+    """They were of another question, and the pairs are counted under the new one; nor does an old config seal them."""
+    state = fold(after(word("approved", stage=1)), record("amended", sha256="b" * 64, since=None), head="a")
+    assert to_seal(replace(ROLLOUT, sha256="b" * 64), state) is None
+    state = fold(state, word("approved", stage=1), head="n")
+    assert to_seal(replace(ROLLOUT, sha256="b" * 64), state) == Word(hash="n", kind="approved", stage=0)
+    assert to_seal(ROLLOUT, state) is None
+
+
+@pytest.mark.parametrize("standing", list(Standing))
+def test_a_seal_may_follow_whatever_happened_and_moves_nothing(standing: Standing):
+    """A word may be the last thing before an end."""
+    state = replace(after(*APPROVED), standing=standing)
+    found = fold(state, record("sealed", "controller", of="0"), head="s")
+    assert replace(found, head=state.head, n_records=state.n_records) == state

@@ -77,7 +77,7 @@ def test_without_a_folder_of_models_a_call_says_what_to_do():
     environment = {name: value for name, value in os.environ.items() if name != age_models.FOLDER}
     root = Path(__file__).parents[3]
     command = [sys.executable, "-c", program]
-    found = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=60, check=False)
+    found = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=600, check=False)
     assert found.returncode == 1
     assert "SHADOW_DEMO_DIR is not set" in found.stderr
     assert "shadow demo age" in found.stderr
@@ -86,7 +86,7 @@ def test_without_a_folder_of_models_a_call_says_what_to_do():
 def test_importing_the_models_does_not_load_scikit_learn():
     """The command line imports this module to know the demo; training alone should pay for scikit-learn."""
     program = "import sys, harness.demo.age_models; sys.exit('sklearn' in sys.modules)"
-    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[3], timeout=60, check=True)
+    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[3], timeout=600, check=True)
 
 
 def test_the_regressor_guesses_better_on_average(demo: Any):

@@ -79,7 +79,7 @@ def test_what_somebody_wrote_is_shown_as_text():
     assert HOSTILE in console.export_text()
 
 
-@pytest.mark.parametrize("part", ["question", "models", "population", "evidence", "people", "authority", "reproduction"])
+@pytest.mark.parametrize("part", ["question", "models", "population", "evidence", "people", "authority", "reproduction", "seen"])
 @pytest.mark.parametrize("value", [None, {}, [], "x", {"rows": 1}, {"lanes": 3}, {"flips": {"a": 1}}, {"coverage": [1], "labels": "x"}])
 def test_a_record_that_is_not_ours_is_shown_as_far_as_it_can_be_read(part: str, value: Any):
     """An auditor must see a damaged record, not a crash."""
@@ -103,3 +103,22 @@ def test_a_changed_question_is_shown_as_it_then_stood():
     assert dict(found[1].facts)["The question"] == ("only: changed decisions of over 18: below 200 per 1,000",)
     assert [gate.name for gate in found[2].gates] == ["only"]
     assert "changed at 2026-03-03T00:00:00Z by ada: a sharper line" in dict(found[2].facts)["The question"]
+
+
+def test_what_a_person_saw_is_shown_with_that_persons_record_and_its_seal():
+    """The numbers on which somebody said yes; and where another number is there by now, which."""
+    row = {"name": "flips", "segment": None, "status": "pass", "reason": None, "estimate": 0.01, "lower": 0.0, "upper": 0.1, "n_units": 9,
+           "n_events": 9, "estimate_events": 0.01, "limit": 0.6, "alpha": 0.05, "method": "mixture", "log_e_pass": 4.0, "log_e_fail": 0.0,
+           "on_fail": "rollback", "dry_run": False, "alarm": False, "alarmed_at": None}  # fmt: skip
+    seen = {"verdict": "promote", "stage_index": 0, "as_of": "2026-03-02T08:00:00Z", "gates": [row]}
+    chain = links(REGISTERED, {"kind": "approved", "stage": 1, "seen": seen}, {"kind": "approved", "stage": 1, "seen": {"as_of": None}})
+    chain = links(*[dict(readable(chain)[0][n][0]) for n in range(3)],
+                  {"kind": "sealed", "of": chain[1].hash, "unlike": ["flips"], "evidence": {"gates": [row]}},
+                  {"kind": "sealed", "of": "?", "why": "it could not be read"})  # fmt: skip
+    found = sections(*readable(chain))
+    assert dict(found[1].facts)["What was seen"] == ("promote in stage 0, as of 2026-03-02T08:00:00Z",)
+    assert dict(found[2].facts)["What was seen"] == ("no look yet",)
+    assert [[gate.name for gate in section.gates if gate.status == "pass"] for section in found] == [[], ["flips"], [], ["flips"], []]
+    assert found[3].title == "What a person had seen was sealed"
+    assert dict(found[3].facts)["What was seen"] == (f"by whoever made the record {chain[1].hash}", "by now another number: flips")
+    assert dict(found[4].facts)["What was seen"][1] == "it could not be read"

@@ -29,7 +29,9 @@ from harness.roles.joiner import Joiner
 from harness.roles.lane import Lane
 from harness.roles.outbox import Outbox
 from harness.roles.router import Router
+from harness.roles.sealing import Sealer
 from harness.roles.standing import Follower
+from harness.testing.archives import MemoryArchive
 from harness.testing.doubles import MemoryBus, MemoryIntake, MemoryJournal, MemoryLedger, MemoryObservationLog, MemoryPairLog
 
 START = 1_767_571_200_000_000  # 2026-01-05, microseconds
@@ -123,7 +125,7 @@ class Crew:
         self.rollout: Rollout = config.parse({**CONFIG, **changes}, source="test", folder=Path())
         self.clock, self.codec = ManualClock(START), MsgpackCodec()
         self.bus, self.intake, self.ledger, self.journal = MemoryBus(self.clock), MemoryIntake(), MemoryLedger(), MemoryJournal()
-        self.observations = MemoryObservationLog()
+        self.observations, self.archive = MemoryObservationLog(), MemoryArchive()
         self.say("registered", "author")
         self.bus.ensure(self.rollout.events.topic, partitions)
         self.topology = topology.create(self.rollout, shards, self.bus)
@@ -158,10 +160,12 @@ class Crew:
             return Joiner(self.rollout, self.topology, int(part), pair_log=port(self.logs[int(part)]), **common)
         journal, intake, ledger = port(self.journal), port(self.intake), port(self.ledger)
         if kind == "controller":
+            sealer = Sealer(self.rollout, pair_logs=self.logs, archive=self.archive, code_version="1", observations=self.observations)
             return Controller(
                 self.rollout, journal=journal, ledger=ledger, clock=self.clock, code_version="1",
                 outbox=lambda: Outbox("small", self.topology.records, journal=journal, bus=common["bus"], intake=intake, keep=self.keep),
                 frontier=lambda: Frontier(self.topology, common["bus"], intake),
+                words=lambda state, word: sealer.word(journal, state, word),
             )  # fmt: skip
         return Analyst(
             self.rollout, self.topology, pair_logs=[port(log) for log in self.logs], intake=intake, ledger=ledger, clock=self.clock,
@@ -246,6 +250,10 @@ class Crew:
     def frames(self, shard: int = 0) -> list[Any]:
         """All mirror frames of a shard."""
         return [self.codec.decode_frame(record.value) for record in self.bus.after(self.topology.mirror(shard), -1, 10_000)]
+
+    def answers(self, shard: int = 0) -> list[Any]:
+        """All answer frames of a shard."""
+        return [self.codec.decode_answers(record.value) for record in self.bus.after(self.topology.predictions(shard), -1, 10_000)]
 
     def verdict(self) -> dict[str, Any]:
         """The verdict of a fresh look."""

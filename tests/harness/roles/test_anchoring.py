@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import LONG_S
 
 from harness.adapters.anchor import FileAnchor, WebAnchor, open_anchor
 from harness.core.errors import Unavailable
@@ -33,7 +34,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         note = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.answers.wait(20)
+        self.server.answers.wait(LONG_S)
         self.server.notes.append(note)
         self.send_response(self.server.status)
         self.end_headers()
@@ -64,9 +65,9 @@ def test_a_file_gets_a_line_for_each_head(tmp_path: Path):
     anchoring = Anchoring("small", open_anchor(str(path)), ManualClock())
     for number, head in enumerate(HEADS):
         anchoring.tell(number, head)
-        assert anchoring.settle(5)
+        assert anchoring.settle(LONG_S)
         anchoring.tell(number, head)
-        anchoring.settle(5)
+        anchoring.settle(LONG_S)
     found = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(note["rollout"], note["record"], note["head"]) for note in found] == [("small", n, head) for n, head in enumerate(HEADS)]
     assert all(note["at"].endswith("Z") for note in found)
@@ -82,30 +83,30 @@ def test_a_server_gets_it_posted(server: Server):
 def test_an_anchor_that_fails_is_tried_again_and_then_gets_the_newest_head(server: Server):
     """A head covers every record before it."""
     clock, server.status = ManualClock(), 503
-    anchoring = Anchoring("small", WebAnchor(url(server)), clock)
+    anchoring = Anchoring("small", WebAnchor(url(server), timeout_s=LONG_S), clock)
     anchoring.tell(0, HEADS[0])
-    assert not anchoring.settle(5)
+    assert not anchoring.settle(LONG_S)
     anchoring.tell(1, HEADS[1])
-    anchoring.settle(5)
+    anchoring.settle(LONG_S)
     assert len(server.notes) == 1
     server.status = 200
     clock.move_to(RETRY)
     anchoring.tell(1, HEADS[1])
-    assert anchoring.settle(5)
+    assert anchoring.settle(LONG_S)
     assert [note["head"] for note in server.notes] == HEADS[:2]
 
 
 def test_an_anchor_that_hangs_holds_up_nobody(server: Server):
     """A rollback must not wait for somebody else's server; one call is under way at a time."""
     server.answers.clear()
-    anchoring = Anchoring("small", WebAnchor(url(server)), ManualClock())
+    anchoring = Anchoring("small", WebAnchor(url(server), timeout_s=LONG_S), ManualClock())
     for number, head in enumerate(HEADS):
         anchoring.tell(number, head)
     assert server.notes == []
     server.answers.set()
-    assert anchoring.settle(5)
+    assert anchoring.settle(LONG_S)
     anchoring.tell(2, HEADS[2])
-    assert anchoring.settle(5)
+    assert anchoring.settle(LONG_S)
     assert [note["head"] for note in server.notes] == [HEADS[0], HEADS[2]]
 
 

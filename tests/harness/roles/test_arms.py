@@ -94,6 +94,21 @@ def test_pieces_and_restarts_change_no_digit():
     assert arms.document() == at_once.document()
 
 
+def test_after_a_long_downtime_every_look_is_read_and_none_before_the_first_exposure():
+    """More than go into one fold: one that was left out would let pass what fired at it, and an audit that folds anew would differ."""
+    often = replace(ROLLOUT, looks_s=17.0)
+    found = []
+    for cuts in ([1], [0.3, 1]):
+        feed = Feed(8, units=2_000, appeals=(0.1, 0.1))
+        arms = Arms(often, topology.create(often, 1, MemoryBus()), PLAN, feed.log, percent=20.0, since=-1)
+        for cut in cuts:
+            feed.send(int(cut * len(feed.rows)), end=SINCE + 24 * HOUR if cut == 1 else None)
+            arms.advance()
+        found.append((arms.results(), arms.document()))
+    assert found[0] == found[1]
+    assert found[0][1]["split_fired_at"] is not None
+
+
 def test_only_what_arrives_after_the_stage_began_counts():
     """A unit that an earlier stage exposed is a unit of this one from its first exposure in it."""
     feed = Feed(3, units=2_000, appeals=(0.1, 0.1))

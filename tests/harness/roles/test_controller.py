@@ -289,6 +289,57 @@ def test_wherever_the_controller_dies_each_move_is_made_once_and_every_record_is
     assert at > 50, "it must have died at more places than that"
 
 
+def seen_and_back(crew: Any) -> Any:
+    """Two people approve on a verdict, and one goes back in the canary that follows; only the controller is made anew."""
+    crew.silent = {"controller"}
+    crew.send("events", events(crew, 0, 4))
+    seen = crew.verdict()
+    for who in ("bea", "cyd"):
+        crew.say("approved", who, "policy", stage=1, seen=seen)
+    while crew.step("controller"):
+        pass
+    crew.send("events", events(crew, 4, 8))
+    crew.say("rolled_back", "dan", seen=crew.verdict())
+    while crew.step("controller"):
+        pass
+    return crew
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the call", "after the call"])
+def test_wherever_the_controller_dies_what_people_saw_is_sealed_once_each(after: bool, walking: Callable[..., Any], crash_once: Any):
+    """Behind the move that rested on it; as in an undisturbed run."""
+    calm = seen_and_back(walking())
+    kinds = [record["kind"] for record in calm.records()]
+    assert kinds == ["registered", "approved", "approved", "entered", "sealed", "sealed", "rolled_back", "sealed"]
+    whom = [link.hash for link, kind in zip(calm.journal.read(), kinds, strict=True) if kind in ("approved", "rolled_back")]
+    assert [record["of"] for record in calm.records() if record["kind"] == "sealed"] == whom
+    at = 0
+    while True:
+        at += 1
+        nemesis = crash_once(at, after=after)
+        one = seen_and_back(walking(role="controller", nemesis=nemesis))
+        assert [record["kind"] for record in one.records()] == kinds, f"after a crash at call {at}"
+        assert sorted(one.archive.stored) == sorted(calm.archive.stored)
+        if not nemesis.crashed:
+            break
+    assert at > 20, "it must have died at more places than that"
+
+
+def test_two_controllers_that_race_seal_a_word_once(walking: Callable[..., Any]):
+    """The second finds that the head has moved, and then nothing to do."""
+    one = walking()
+    one.silent = {"controller"}
+    one.send("events", events(one, 0, 4))
+    one.say("rolled_back", "dan", seen=one.verdict())
+    first, second = one.make("controller"), one.make("controller")
+    states = [controller._follower.now() for controller in (first, second)]
+    for controller, state in zip((first, second), states, strict=True):
+        assert controller._seal(state) == 1
+    assert [record["kind"] for record in one.records()] == ["registered", "rolled_back", "sealed"]
+    assert second.step() == 3, "what it does then is to tell the chain"
+    assert second.step() == 0
+
+
 def test_a_record_is_told_as_a_cloudevent_that_carries_it_byte_for_byte(walking: Callable[..., Any]):
     """So whoever keeps the topic can check the chain without us: id, previous and data give the hash."""
     one = play(walking())

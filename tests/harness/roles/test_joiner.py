@@ -9,6 +9,7 @@ import pytest
 
 from harness.core.errors import HeadMoved
 from harness.core.events import Answer, AnswerFrame
+from harness.roles.joiner import MOST_HOLDS, Joiner
 
 SECOND, HOUR = 1_000_000, 3_600_000_000
 START = 1_767_571_200_000_000
@@ -213,3 +214,53 @@ def test_the_last_label_by_time_counts_in_whatever_order_they_come(order: tuple[
     one.settle()
     assert one.verdict()["outcomes"]["revised"] == 1
     assert [12.0] in one.rows()
+
+
+def patient(crew: Any) -> Joiner:
+    """A joiner that waits for the lanes that run beside it."""
+    return Joiner(
+        crew.rollout, crew.topology, 0, bus=crew.bus, pair_log=crew.logs[0], codec=crew.codec, clock=crew.clock, patience_s=0.001
+    )  # fmt: skip
+
+
+def test_answers_wait_for_those_of_other_lanes_so_that_nothing_is_stored_as_open(crew: Callable[..., Any]):
+    """An event that is stored as open and removed again costs ten times one that is paired at once."""
+    one = crew(shards=1)
+    one.silent = {"joiner:0"}
+    one.send("events", [one.event(f"e{n}", n) for n in range(20)])
+    one.step("router")
+    one.step("lane:incumbent")
+    joiner = patient(one)
+    assert joiner.step() > 0
+    assert one.logs[0].snapshot().head.ordinal == 0
+    one.step("lane:challenger")
+    joiner.step()
+    assert (one.logs[0].snapshot().head.counts.paired, one.logs[0].snapshot().in_flight) == (20, 0)
+
+
+def test_answers_wait_no_longer_than_there_is_more_to_read(crew: Callable[..., Any]):
+    """What is known is folded when nothing more comes: in flight is what nobody has answered, not what nobody has looked at."""
+    one = crew(shards=1)
+    one.silent = {"joiner:0", "lane:challenger"}
+    one.send("events", [one.event(f"e{n}", n) for n in range(20)])
+    one.settle()
+    joiner = patient(one)
+    while joiner.step():
+        pass
+    assert (one.logs[0].snapshot().head.counts.mirrored, one.logs[0].snapshot().in_flight) == (20, 20)
+    assert one.logs[0].snapshot().head.counts.lanes == {"incumbent": {"answered": 20}}
+
+
+def test_a_lane_that_is_far_behind_holds_nobody_up(crew: Callable[..., Any]):
+    """Answers are held for a few reads only, also while others keep coming."""
+    one = crew(shards=1)
+    one.silent = {"joiner:0", "lane:challenger"}
+    joiner, steps = patient(one), 0
+    while one.logs[0].snapshot().head.ordinal == 0:
+        one.send("events", [one.event(f"e{steps}", steps)])
+        one.settle()
+        joiner.step()
+        steps += 1
+        assert steps <= 2 * MOST_HOLDS
+    assert steps > 1
+    assert one.logs[0].snapshot().in_flight > 0

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from harness.core.columns import AnswerRun
+
 SECOND = 1_000_000
 START = 1_767_571_200_000_000
 
@@ -105,3 +107,21 @@ def test_why_an_output_is_bad_is_said_once_a_cause_and_never_with_its_value(crew
     for line, cause in zip(lines, causes, strict=True):
         assert cause in line and "age at /age: expected a number from 0 to 120" in line and "challenger" in line
     assert not any(word in line for line in lines for word in ("131", "140", "secret", "5.5"))
+
+
+def test_a_frame_of_many_events_is_answered_as_each_event_by_itself(crew: Callable[..., Any]):
+    """Many answers travel as columns; a bad one and a missing one among them stay what they are, and cost the others nothing."""
+    one = crew(shards=1)
+    said: list[object] = [float(n) for n in range(40)]
+    said[7], said[9], said[11] = "timeout", 500.0, 30
+    one.send("events", [one.event(f"e{n}", n, new=each) for n, each in enumerate(said)])
+    one.settle()
+    (found,) = [frame for frame in one.answers() if frame.lane == "challenger"]
+    assert isinstance(found.answers, AnswerRun)
+    keys = [entry.key for frame in one.frames() for entry in frame.entries]
+    assert [answer.key for answer in found.answers] == keys
+    statuses = ["answered"] * 40
+    statuses[7], statuses[9] = "timeout", "bad_output"
+    assert [answer.status for answer in found.answers] == statuses
+    assert [answer.outputs for answer in found.answers] == [() if n in (7, 9) else (30.0,) if n == 11 else (float(n),) for n in range(40)]
+    assert tallies(one) == {"answered": 38, "timeout": 1, "bad_output": 1}

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from model_servers import CLOSE, HANG, Request, Script, ScriptedServer, Step, answer
+from patience import LONG_S, until
 
 from harness.adapters.codec import MsgpackCodec
 from harness.adapters.models import open_model
@@ -30,7 +31,7 @@ from harness.testing.doubles import MemoryBus
 Serve = Callable[..., ScriptedServer]
 CODEC = MsgpackCodec()
 HASHER = Hasher("live")
-SLACK_S = 10.0  # a busy machine; a lane that waits for every event would be far over it
+SLACK_S = 120.0  # a busy machine; a lane that waits for every event would be far over it
 
 
 def rollout(incumbent: str, challenger: str, *, timeout: str = "20s", replica: float = 0.0, **options: int) -> Rollout:
@@ -117,7 +118,7 @@ def test_as_many_calls_at_once_as_the_config_allows_and_no_more(serve: Serve, li
     together = threading.Barrier(4)
 
     def script(request: Request) -> list[Step]:
-        together.wait(30)
+        together.wait(LONG_S)
         return age(request)
 
     server = serve(script)
@@ -186,7 +187,7 @@ def test_a_broken_challenger_costs_a_few_timeouts_and_the_incumbent_nothing(scri
     other.start()
     incumbent.step()
     incumbent_s = time.monotonic() - began
-    other.join(60)
+    other.join(LONG_S)
     assert not other.is_alive()
     assert found.tally("incumbent") == {"answered": 1000}
     assert incumbent_s < SLACK_S
@@ -205,11 +206,13 @@ def test_a_challenger_that_comes_back_is_asked_again(serve: Serve, live: Any) ->
     lane.step()
     assert found.tally("challenger") == {"error": 50}
     server.script = age
-    deadline = time.monotonic() + 30
-    while found.tally("challenger")["answered"] == 0 and time.monotonic() < deadline:
+
+    def answered() -> int:
         found.mirror(1)
         lane.step()
-        time.sleep(0.05)
+        return found.tally("challenger")["answered"]
+
+    until(answered)
     found.mirror(50)
     lane.step()
     assert found.tally("challenger")["answered"] >= 51

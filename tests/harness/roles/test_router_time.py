@@ -106,11 +106,20 @@ def test_in_a_replay_no_time_runs_on(crew: Callable[..., Any]):
 
 
 class AdjustableClock(ManualClock):
-    """A clock that somebody sets back."""
+    """A clock that somebody sets, while steady time goes on."""
 
-    def set(self, now: int) -> None:
-        """To any time."""
+    def __init__(self, now: int) -> None:
+        super().__init__(now)
+        self._steady = now
+
+    def set(self, now: int, *, passed: int = SECOND) -> None:
+        """To any time; `passed` is how long that took."""
         self._now = now
+        self._steady += passed
+
+    def steady(self) -> int:
+        """What has passed."""
+        return self._steady
 
 
 def test_a_clock_that_is_set_back_stops_no_heartbeat(crew: Callable[..., Any]):
@@ -125,6 +134,22 @@ def test_a_clock_that_is_set_back_stops_no_heartbeat(crew: Callable[..., Any]):
     one.clock.set(START + SECOND)
     router.step()
     assert len(one.frames()) >= before + 4
+
+
+@pytest.mark.parametrize("hours", [-10, 10])
+def test_a_clock_that_is_set_ahead_or_back_is_no_silence_of_a_source(crew: Callable[..., Any], hours: int):
+    """Else the record time of every source would run ahead by the jump, looks would close, and what comes would come too late for them."""
+    one = crew(shards=1)
+    one.clock = AdjustableClock(START + 20 * HOUR)
+    router = one.make("router")
+    one.send("events", [one.event("e", 0)])
+    router.step()
+    one.clock.set(START + (20 + hours) * HOUR)
+    assert router.step() == 0
+    assert one.intake.load("events/0").arrived == START
+    one.clock.set(START + 20 * HOUR, passed=65 * SECOND)
+    router.step()
+    assert one.intake.load("events/0").arrived > START, "that it is silent for a minute is silence all the same"
 
 
 def test_a_record_that_claims_to_come_from_the_future_arrives_now(crew: Callable[..., Any]):

@@ -9,14 +9,17 @@ import ssl
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpcore
 import pytest
 from absent import missing
 from model_servers import CLOSE, HANG, RESET, Request, Script, ScriptedServer, Step, answer
+from patience import LONG_S, tried
 
 from harness.adapters.models import open_model
 from harness.adapters.models.http import HttpModel
@@ -28,7 +31,7 @@ from harness.ports.model import Call, Reply
 Serve = Callable[..., ScriptedServer]
 Ask = Callable[..., list[Reply]]
 TIMEOUT_S = 0.5
-SLACK_S = 5.0  # a busy machine; a call that does not end would be far over it
+SLACK_S = 60.0  # a busy machine; a call that does not end would be far over it
 
 
 def call(event_id: str, data: Any, **attributes: str) -> Call:
@@ -44,7 +47,7 @@ def ask(serve: Serve) -> Iterator[Ask]:
     """The replies of a server to these data, and its requests; models are closed when the test is over."""
     models: list[HttpModel] = []
 
-    def ask(script: Script, *data: Any, batch: int = 1, timeout_s: float = 5.0) -> list[Reply]:
+    def ask(script: Script, *data: Any, batch: int = 1, timeout_s: float = LONG_S) -> list[Reply]:
         server = serve(script)
         models.append(HttpModel(f"http://{server.address}/score", lane="challenger", batch=batch))
         return list(models[-1].call([call(f"e{n}", each) for n, each in enumerate(data)], timeout_s=timeout_s))
@@ -73,7 +76,7 @@ def model_of(serve: Serve) -> Iterator[Callable[..., tuple[HttpModel, ScriptedSe
 def test_one_event_is_one_post_of_its_data(model_of: Any) -> None:
     """The server sees what production would send it, and an id by which it can know a repeat."""
     model, server = model_of(echo)
-    (reply,) = model.call([call("e1", {"text": "héllo", "n": 1.5}, subject="anna")], timeout_s=5.0)
+    (reply,) = model.call([call("e1", {"text": "héllo", "n": 1.5}, subject="anna")], timeout_s=LONG_S)
     (request,) = server.requests
     assert (reply.status, reply.answer) == ("answered", {"said": {"text": "héllo", "n": 1.5}})
     assert request.target == "/score?v=2"
@@ -90,7 +93,7 @@ def test_one_event_is_one_post_of_its_data(model_of: Any) -> None:
 def test_an_id_that_no_header_holds_is_percent_encoded(event_id: str, sent: str, model_of: Any) -> None:
     """Ids come from outside: a line break in one must not become a header of its own."""
     model, server = model_of(echo)
-    assert model.call([call(event_id, 1)], timeout_s=5.0)[0].status == "answered"
+    assert model.call([call(event_id, 1)], timeout_s=LONG_S)[0].status == "answered"
     assert (server.requests[0].headers["ce-id"], server.requests[0].headers["idempotency-key"]) == (sent, sent)
     assert "evil" not in server.requests[0].headers
 
@@ -99,9 +102,9 @@ def test_a_batch_is_one_post_of_an_array_even_when_one_event_is_left(model_of: A
     """A server that expects arrays must not meet an object when traffic is low; a repeat has the same idempotency key."""
     model, server = model_of(lambda request: [answer([2 * n for n in request.json])], batch=8)
     calls = [call("e1", 1), call("e2", 2), call("e3", 3)]
-    assert [reply.answer for reply in model.call(calls, timeout_s=5.0)] == [2, 4, 6]
-    assert [reply.answer for reply in model.call(calls[:1], timeout_s=5.0)] == [2]
-    model.call(calls, timeout_s=5.0)
+    assert [reply.answer for reply in model.call(calls, timeout_s=LONG_S)] == [2, 4, 6]
+    assert [reply.answer for reply in model.call(calls[:1], timeout_s=LONG_S)] == [2]
+    model.call(calls, timeout_s=LONG_S)
     assert [request.json for request in server.requests] == [[1, 2, 3], [1], [1, 2, 3]]
     keys = [request.headers["idempotency-key"] for request in server.requests]
     assert keys[0] == keys[2] != keys[1]
@@ -110,9 +113,9 @@ def test_a_batch_is_one_post_of_an_array_even_when_one_event_is_left(model_of: A
 def test_data_that_json_cannot_say_is_an_error_of_its_event_alone(model_of: Any) -> None:
     """Its neighbours in the batch are asked all the same."""
     model, server = model_of(lambda request: [answer(request.json)], batch=8)
-    replies = model.call([call("e1", 1), call("e2", float("nan")), call("e3", 3)], timeout_s=5.0)
+    replies = model.call([call("e1", 1), call("e2", float("nan")), call("e3", 3)], timeout_s=LONG_S)
     assert [(reply.status, reply.answer) for reply in replies] == [("answered", 1), ("error", None), ("answered", 3)]
-    assert [reply.status for reply in model.call([call("e2", float("inf"))], timeout_s=5.0)] == ["error"]
+    assert [reply.status for reply in model.call([call("e2", float("inf"))], timeout_s=LONG_S)] == ["error"]
     assert len(server.requests) == 1
 
 
@@ -121,7 +124,7 @@ def test_a_config_without_batch_asks_one_event_a_call(uri: str, batch: int | Non
     """That is how production asks; arrays are for servers that were made for them."""
     server = serve(lambda request: [answer(request.json)])
     model = open_model(Model(lane="challenger", uri=uri.format(server.address), batch=batch), folder=Path())
-    model.call([call("e1", {"n": 1})], timeout_s=5.0)
+    model.call([call("e1", {"n": 1})], timeout_s=LONG_S)
     model.close()
     assert server.requests[0].json == expected
 
@@ -187,15 +190,20 @@ FAULTS = [("timeout", TIMEOUTS), ("error", ERRORS), ("bad_output", BAD_OUTPUTS)]
 def test_what_a_server_does_wrong_ends_in_its_tally_and_in_time(status: str, script: Script, model_of: Any) -> None:
     """Nothing a server does may raise, hang the lane, or spoil the next call."""
     model, server = model_of(script)
-    began = time.monotonic()
-    (reply,) = model.call([call("e1", {})], timeout_s=TIMEOUT_S if status == "timeout" else 20.0)
-    took_s = time.monotonic() - began
-    assert (reply.status, reply.answer) == (status, None)
-    assert reply.latency_ms is not None and reply.latency_ms <= took_s * 1000
-    assert took_s < (TIMEOUT_S if status == "timeout" else 0) + SLACK_S
-    assert len(server.requests) == 1
+
+    def asked() -> int:
+        server.requests.clear()
+        began = time.monotonic()
+        (reply,) = model.call([call("e1", {})], timeout_s=TIMEOUT_S if status == "timeout" else LONG_S)
+        took_s = time.monotonic() - began
+        assert (reply.status, reply.answer) == (status, None)
+        assert reply.latency_ms is not None and reply.latency_ms <= took_s * 1000
+        assert took_s < (TIMEOUT_S if status == "timeout" else 0) + SLACK_S
+        return len(server.requests)
+
+    assert tried(asked, bool) == 1  # none: the machine was too slow for the server to hear of it within the timeout
     server.script = lambda _: [WHOLE]
-    assert [(each.status, each.answer) for each in model.call([call("e2", {})], timeout_s=20.0)] == [("answered", {"age": 20})]
+    assert [(each.status, each.answer) for each in model.call([call("e2", {})], timeout_s=LONG_S)] == [("answered", {"age": 20})]
 
 
 @pytest.mark.parametrize("found", [[1], [1, 2, 3], {"answers": [1, 2]}, 1, None, "ab"], ids=str)
@@ -208,7 +216,7 @@ def test_a_redirect_is_an_error_and_is_not_followed(model_of: Any, serve: Serve)
     """A payload goes to the address in the config, and to no other."""
     elsewhere = serve(echo)
     model, _ = model_of(lambda _: [answer(b"", code=307, headers={"Location": f"http://{elsewhere.address}/score"})])
-    assert [reply.status for reply in model.call([call("e1", {})], timeout_s=5.0)] == ["error"]
+    assert [reply.status for reply in model.call([call("e1", {})], timeout_s=LONG_S)] == ["error"]
     assert elsewhere.requests == []
 
 
@@ -216,7 +224,7 @@ def test_an_answer_without_end_is_cut_at_the_limit(ask: Ask, serve: Serve) -> No
     """A lying server must not fill the lane's memory; what it could send is bounded by the limit and the system's buffers."""
     server = serve(BAD_OUTPUTS["an answer without end"])
     model = HttpModel(f"http://{server.address}/", lane="challenger")
-    model.call([call("e1", {})], timeout_s=20.0)
+    model.call([call("e1", {})], timeout_s=LONG_S)
     model.close()
     assert LARGEST_ANSWER <= server.n_sent < LARGEST_ANSWER + (32 << 20)
 
@@ -238,7 +246,7 @@ def test_nobody_listening_is_an_error() -> None:
         port = listener.getsockname()[1]
     for host in (f"127.0.0.1:{port}", "nowhere.invalid"):
         model = HttpModel(f"http://{host}/", lane="challenger")
-        assert [reply.status for reply in model.call([call("e1", {})], timeout_s=20.0)] == ["error"]
+        assert [reply.status for reply in model.call([call("e1", {})], timeout_s=LONG_S)] == ["error"]
         model.close()
 
 
@@ -263,10 +271,10 @@ def test_a_name_whose_lookup_hangs_is_a_timeout(monkeypatch: pytest.MonkeyPatch)
 def test_another_version_midway_is_seen_with_the_first_answer_that_says_it(model_of: Any) -> None:
     """A verdict mixes no two models: whoever deploys one in the middle of a rollout is noticed."""
     model, server = model_of(lambda _: [answer({"age": 20}, headers={"X-Model-Version": "7"})])
-    found = [model.call([call("e1", {})], timeout_s=5.0)[0].version]
+    found = [model.call([call("e1", {})], timeout_s=LONG_S)[0].version]
     for document in ({"model_version": "8"}, {"model_version": 9}, {"model_version": ["x"]}, {"model_version": "x" * 1000}, [1], {}):
         server.script = lambda _, document=document: [answer(document)]
-        found.append(model.call([call("e1", {})], timeout_s=5.0)[0].version)
+        found.append(model.call([call("e1", {})], timeout_s=LONG_S)[0].version)
     assert found == ["7", "8", "9", None, None, None, None]
 
 
@@ -279,10 +287,14 @@ def test_the_answers_of_an_array_may_name_their_version(ask: Ask) -> None:
 def test_latency_is_that_of_the_call(model_of: Any) -> None:
     """Gates read it: it holds the server's time, and not that of the calls before."""
     model, _ = model_of(lambda request: [0.3 if request.json == "slow" else 0.0, answer({})])
-    replies = [model.call([call("e1", data)], timeout_s=20.0)[0] for data in ("slow", "fast")]
-    slow, fast = (reply.latency_ms for reply in replies)
-    assert slow is not None and fast is not None
-    assert slow >= 300 > fast
+
+    def latency(data: str) -> float:
+        found = model.call([call("e1", data)], timeout_s=LONG_S)[0].latency_ms
+        assert found is not None
+        return found
+
+    assert latency("slow") >= 300
+    assert tried(lambda: latency("fast"), lambda found: found < 300) < 300
 
 
 # -------------------------------------------------------------------------------------------------------------------- connections
@@ -290,15 +302,39 @@ def test_connections_are_kept_and_never_more_than_allowed(model_of: Any) -> None
     """A connection an event would cost more than the model; each thread gets the answers to its own questions."""
     model, server = model_of(lambda request: [0.01, answer(request.json)], connections=4)
     with ThreadPoolExecutor(4) as threads:
-        found = list(threads.map(lambda n: model.call([call(f"e{n}", n)], timeout_s=20.0)[0].answer, range(60)))
+        found = list(threads.map(lambda n: model.call([call(f"e{n}", n)], timeout_s=LONG_S)[0].answer, range(60)))
     assert found == list(range(60))
     assert server.n_connections <= 4
+
+
+def test_a_thread_never_closes_the_connection_of_another(model_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """httpcore asks each idle connection of a pool whether something can be read on it, which means that the server has closed it; that of
+    another thread may get its answer in between, and here does."""
+    handle, n_asked = httpcore.HTTP11Connection.handle_request, Counter[Any]()
+
+    def handle_later(connection: Any, request: Any) -> Any:
+        time.sleep(0.002)
+        n_asked[connection] += 1
+        return handle(connection, request)
+
+    def has_expired(connection: Any) -> bool:
+        is_idle, before = connection.is_idle(), n_asked[connection]
+        time.sleep(0.02)
+        return is_idle and n_asked[connection] > before  # what could be read was an answer
+
+    monkeypatch.setattr(httpcore.HTTP11Connection, "handle_request", handle_later)
+    monkeypatch.setattr(httpcore.HTTP11Connection, "has_expired", has_expired)
+    model, server = model_of(lambda request: [answer(request.json)], connections=2)
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(lambda n: model.call([call(f"e{n}", n)], timeout_s=LONG_S)[0], range(40)))
+    assert [(reply.status, reply.answer) for reply in found] == [("answered", n) for n in range(40)]
+    assert len(server.requests) == 40 and server.n_connections <= 2, "nothing was asked again"
 
 
 def test_a_kept_connection_that_was_closed_meanwhile_is_replaced_without_an_error(model_of: Any) -> None:
     """Servers close idle connections; which of them are dead shows only when one is used. It is the same call, with the same key."""
     model, server = model_of(lambda request: [answer(request.number)] if request.number == 1 else [CLOSE])
-    replies = [model.call([call(f"e{n}", n)], timeout_s=20.0)[0] for n in range(3)]
+    replies = [model.call([call(f"e{n}", n)], timeout_s=LONG_S)[0] for n in range(3)]
     assert [(reply.status, reply.answer) for reply in replies] == [("answered", 1)] * 3
     assert [request.headers["idempotency-key"] for request in server.requests] == ["e0", "e1", "e1", "e2", "e2"]
 
@@ -342,7 +378,7 @@ def test_https_asks_only_whom_the_system_trusts(serve: Serve, tmp_path: Path, mo
         if trusted:
             monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         model = open_model(Model(lane="challenger", uri=f"https://{server.address}/"), folder=Path())
-        statuses.append(model.call([call("e1", {})], timeout_s=20.0)[0].status)
+        statuses.append(model.call([call("e1", {})], timeout_s=LONG_S)[0].status)
         model.close()
     assert statuses == ["error", "answered"]
     assert [json.loads(request.body) for request in server.requests] == [{}]
