@@ -100,7 +100,7 @@ class Joiner:
         """
         frames: Mirrored = []
         records = self._answer_reader.read(limit=READ_FRAMES * 2, wait_s=0.0)
-        if all(map(self._of_others, records)):  # they must not lead: our own lane may be silent
+        if all(map(self._of_others, records)):  # none, or such as must not lead: our own lane may be silent
             self._read_ahead(0.0)
             if self._patience_s and (self._ahead or self._held):
                 records = [*records, *self._answer_reader.read(limit=READ_FRAMES * 2, wait_s=self._patience_s)]
