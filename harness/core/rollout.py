@@ -131,7 +131,8 @@ class Policy:
 
     lines: the line of each lane, and of `truth`. choices: empty for the two decisions false and true. `label` chooses the score
     of a `scores` output; `is_one_of` the words of a `label` output that mean true. recorded: lane -> pointer into the event's
-    data where the decision that production really took stands.
+    data where the decision that production really took stands. For pages: `classes` are what is counted, of false and of true
+    ("harmless posts", "violating posts"); says: decision -> what happens then ("be removed").
     """
 
     name: str
@@ -141,6 +142,8 @@ class Policy:
     label: str | None = None
     is_one_of: tuple[str, ...] = ()
     recorded: Mapping[str, str] = field(default_factory=dict)
+    classes: tuple[str, str] | None = None
+    says: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def decisions(self) -> tuple[str, ...]:

@@ -54,6 +54,13 @@ def test_the_replica_is_read_as_the_incumbent_is(age: Rollout) -> None:
     assert age.outputs["age"].readers["challenger"] == Reader(how="field", pointer="/age")
 
 
+def test_the_words_of_pages_stand_with_the_policy() -> None:
+    """False before true, as everywhere; what says true or false in YAML is the word of a decision."""
+    policies = load(CONFIGS / "content-moderation.yaml").policies
+    assert policies["remove"].classes == ("harmless posts", "violating posts")
+    assert policies["remove"].says == {"true": "be removed", "false": "stay up"}
+
+
 def test_a_policy_has_a_line_for_each_lane_and_for_the_truth(age: Rollout) -> None:
     """The core looks them up by name."""
     assert age.policies["over_13"].lines == dict.fromkeys(("incumbent", "challenger", "replica", "truth"), Line(default=13.0))
