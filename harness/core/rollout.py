@@ -288,7 +288,7 @@ class Rollout:
 
     @property
     def truths(self) -> tuple[str, ...]:
-        """Names of the truths an outcome may carry, in the config's order."""
+        """Names of the truths an outcome may carry, by which frames and rows are laid out."""
         return tuple(self.outcomes.truth) if self.outcomes else ()
 
     def gates_of(self, stage: int) -> tuple[Gate, ...]:
@@ -305,5 +305,5 @@ class Rollout:
 
     @property
     def event_segments(self) -> tuple[Segment, ...]:
-        """The segments known with the event, in the config's order."""
+        """The segments known with the event, by which frames and rows are laid out."""
         return tuple(segment for segment in self.events.segments if segment.truth is None)
