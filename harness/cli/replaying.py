@@ -46,7 +46,7 @@ def replay(
         finally:
             server.stop()
     if out is not None:
-        files.write(out, rollout, found.verdict, found.table)
+        files.write(out, rollout, found.verdict, found.table, found.plain_ids)
     if as_json:
         printing.json_document(found.verdict)
     else:
@@ -73,4 +73,5 @@ def _parts(rollout: Rollout, url: str, stage: int) -> replaying.Parts:
         joiners=[wiring.joiner(shard) for shard in range(wiring.shards)],
         analyst=wiring.analyst(stage),
         pair_logs=[wiring.pair_log(shard) for shard in range(wiring.shards)],
+        plain_ids=wiring.all_plain_ids(),
     )
