@@ -25,6 +25,7 @@ from harness.adapters.redis.journal import RedisJournal
 from harness.adapters.redis.ledger import RedisLedger
 from harness.adapters.redis.observations import RedisObservationLog
 from harness.adapters.redis.pairlog import RedisPairLog
+from harness.adapters.redis.plainids import RedisPlainIds
 from harness.adapters.redis.presence import RedisPresence
 from harness.adapters.redis.seats import RedisSeats
 from harness.adapters.redis.shares import RedisShares
@@ -45,6 +46,7 @@ from harness.ports.journal import Journal
 from harness.ports.ledger import Ledger
 from harness.ports.observations import ObservationLog
 from harness.ports.pairlog import PairLog
+from harness.ports.plainids import PlainIds
 from harness.ports.presence import Presence
 from harness.ports.shares import Shares
 from harness.ports.tokens import Tokens
@@ -58,6 +60,7 @@ from harness.roles.joiner import PATIENCE_S, Joiner, Joiners
 from harness.roles.lane import Lane
 from harness.roles.observer import Observer
 from harness.roles.outbox import Outbox
+from harness.roles.plainids import IdKeeper
 from harness.roles.router import Router
 from harness.roles.sealing import Sealer
 from harness.roles.seating import Seating, beside
@@ -229,6 +232,14 @@ class Wiring:
         """The joins of one shard."""
         return RedisPairLog(self.store_url, self.rollout.name, shard, layout=RowLayout(self.rollout), keep_s=self.rollout.keep.pairs_s)
 
+    def plain_ids(self, shard: int) -> PlainIds:
+        """The plain ids of one shard, where the config keeps any."""
+        return RedisPlainIds(self.store_url, self.rollout.name, shard, keep_s=self.rollout.keep.pairs_s)
+
+    def all_plain_ids(self) -> list[PlainIds]:
+        """Those of every shard."""
+        return [self.plain_ids(shard) for shard in range(self.shards)]
+
     # ------------------------------------------------------------------------------------------------------------------- roles
     def router(self) -> Router:
         """The router of all sources."""
@@ -254,9 +265,10 @@ class Wiring:
 
     def joiner(self, shard: int, *, patience_s: float = 0.0) -> Joiner:
         """The joiner of one shard. patience_s: where lanes run beside it, how long it waits for their answers."""
+        ids = IdKeeper(self.rollout, self.plain_ids(shard)) if self.rollout.keep.ids != "none" else None
         return Joiner(
             self.rollout, self.topology, shard, bus=self.bus, pair_log=self.pair_log(shard), codec=self.codec, clock=self.clock,
-            patience_s=patience_s,
+            patience_s=patience_s, ids=ids,
         )  # fmt: skip
 
     def analyst(self, stage: int | None = None) -> Analyst:

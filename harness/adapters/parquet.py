@@ -31,11 +31,19 @@ def available() -> bool:
     return importlib.util.find_spec("pyarrow") is not None
 
 
-def write(rollout: Rollout, table: PairTable, path: Path) -> None:
-    """Writes one row an event: keyed hashes as hex text, decisions as booleans or words, times in UTC, null where nothing is known."""
+def write(rollout: Rollout, table: PairTable, path: Path, plain_ids: Mapping[bytes, str] | None = None) -> None:
+    """Writes one row an event: keyed hashes as hex text, decisions as booleans or words, times in UTC, null where nothing is known.
+
+    plain_ids: key -> plain id, a last column `plain_id`, null for an event of which none is kept; None: there is no such column.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pq.write_table(_arrow(rollout, table, {"rollout": rollout.name, "config_sha256": rollout.sha256}), path)
+    found = _arrow(rollout, table, {"rollout": rollout.name, "config_sha256": rollout.sha256})
+    if plain_ids is not None:
+        kept = [plain_ids.get(bytes(key)) for key in table["event_id"].tolist()]
+        found = found.append_column("plain_id", pa.array(kept, pa.string()))
+    pq.write_table(found, path)
 
 
 def encode(rollout: Rollout, table: PairTable, facts: Mapping[str, str]) -> bytes:

@@ -13,7 +13,7 @@ from harness.adapters import parquet
 from harness.cli import printing
 from harness.cli.stores import DATA, place, wire
 from harness.commands.exposed import COLUMNS, ExposedUnits, exposed_units
-from harness.commands.replay import whole_table
+from harness.commands.replay import kept_ids, whole_table
 from harness.core.errors import UsageError
 from harness.core.reading import timestamp
 from harness.roles.standing import Follower
@@ -45,8 +45,9 @@ def export(
     _needs_pyarrow()
     with place(bus=None, store=store, data=data, create=False) as there:
         wiring = wire(name, there)
-        table = whole_table(wiring.rollout, [wiring.pair_log(shard) for shard in range(wiring.shards)])
-    written(output, lambda: parquet.write(wiring.rollout, table, output))
+        logs = [wiring.pair_log(shard) for shard in range(wiring.shards)]
+        table, ids = whole_table(wiring.rollout, logs), kept_ids(wiring.rollout, logs, wiring.all_plain_ids())
+    written(output, lambda: parquet.write(wiring.rollout, table, output, ids))
     printing.note(f"{output}: {len(table):,} rows")
 
 

@@ -38,7 +38,7 @@ def explain(
         wiring = wire(name, there)
         found = explaining.explain(
             wiring.rollout, id, hasher=Hasher(wiring.rollout.mirror, secret()),
-            pair_logs=[wiring.pair_log(shard) for shard in range(wiring.shards)],
+            pair_logs=[wiring.pair_log(shard) for shard in range(wiring.shards)], plain_ids=wiring.all_plain_ids(),
             journal=open_journal(there.store, wiring.rollout), unit=unit,
         )  # fmt: skip
     if json:
@@ -63,8 +63,8 @@ def forget(
         wiring = wire(name, there)
         found = forgetting.forget(
             wiring.rollout, whose, reason=reason, hasher=Hasher(wiring.rollout.mirror, secret()), by=author("cli"), clock=SystemClock(),
-            pair_logs=[wiring.pair_log(shard) for shard in range(wiring.shards)], observations=wiring.observations,
-            journal=open_journal(there.store, wiring.rollout),
+            pair_logs=[wiring.pair_log(shard) for shard in range(wiring.shards)], plain_ids=wiring.all_plain_ids(),
+            observations=wiring.observations, journal=open_journal(there.store, wiring.rollout),
         )  # fmt: skip
     if json:
         printing.json_document(found)

@@ -51,7 +51,7 @@ def replay(
     folders = [out / each.spoken(CHALLENGER) if out is not None and len(rollouts) > 1 else out for each in rollouts]
     for each, its, folder in zip(rollouts, found, folders, strict=True):
         if folder is not None:
-            files.write(folder, each, its.verdict, its.table)
+            files.write(folder, each, its.verdict, its.table, its.plain_ids)
     if as_json:
         documents = [its.verdict for its in found]
         printing.json_document(documents if len(rollouts) > 1 else documents[0])
@@ -98,4 +98,5 @@ def _parts(rollout: Rollout, url: str, stage: int, clock: ManualClock, lanes: Se
         joiners=[wiring.joiner(shard) for shard in range(wiring.shards)],
         analyst=wiring.analyst(stage),
         pair_logs=[wiring.pair_log(shard) for shard in range(wiring.shards)],
+        plain_ids=wiring.all_plain_ids(),
     )

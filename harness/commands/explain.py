@@ -21,23 +21,30 @@ from harness.core.stages import Record
 from harness.core.table import TableBuilder
 from harness.ports.journal import Journal
 from harness.ports.pairlog import PairLog
+from harness.ports.plainids import PlainIds
 
 FOUND, IN_FLIGHT, EXPIRED, LABEL_ONLY, UNSAMPLED, UNKNOWN = "found", "in_flight", "expired", "label_only", "unsampled", "unknown"
 
 
 def explain(
-    rollout: Rollout, event_id: str, *, hasher: Hasher, pair_logs: Sequence[PairLog], journal: Journal, unit: str | None = None
-) -> dict[str, Any]:
+    rollout: Rollout, event_id: str, *, hasher: Hasher, pair_logs: Sequence[PairLog], plain_ids: Sequence[PlainIds], journal: Journal,
+    unit: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """What is known of an event: `status` (found, in_flight, expired, label_only, unsampled, unknown), `says` in words, and a fact sheet
     for each event of this id (several sources may use one).
 
     unit: whose event it is, if the caller knows: only so it can be told whether it was sampled.
     """
     id = hasher.event_id(event_id)
-    log = pair_logs[shard_of(id + bytes(KEY_BYTES - len(id)), len(pair_logs))]
+    shard = shard_of(id + bytes(KEY_BYTES - len(id)), len(pair_logs))
+    log, ids = pair_logs[shard], plain_ids[shard]
     known = log.find([id]).get(id, Known())
     resolved = log.snapshot().head.resolved
-    found = [_event(rollout, ordinal, log, journal) for _, ordinal in known.events if ordinal in known.rows]
+    found = [
+        {**_event(rollout, ordinal, log, journal), "plain_id": ids.between(ordinal, ordinal + 1).get(id + source)}
+        for source, ordinal in known.events
+        if ordinal in known.rows
+    ]
     status = FOUND if found else _without_row(rollout, known, resolved, hasher, unit)
     return {"rollout": rollout.name, "status": status, "says": _says(rollout, status), "config_sha256": rollout.sha256, "events": found}
 
@@ -168,6 +175,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
                 line = policy["thresholds"].get(lane)
                 against = f", line {line}{by}" if line is not None else ""
                 said.append(f"{name}, {lane}: {decision if decision is not None else 'no decision'}{against}")
+        if event["plain_id"] is not None:
+            said.append("its plain id is kept beside its pair (keep.ids)")
         known = {name: value for name, value in event["truth"].items() if value is not None}
         if event["label_time"] is not None:
             said.append(f"label of {event['label_time']}: {', '.join(f'{name} {value}' for name, value in known.items()) or 'no truth'}")

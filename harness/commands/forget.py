@@ -13,18 +13,19 @@ from harness.ports.clock import Clock
 from harness.ports.journal import Journal
 from harness.ports.observations import ObservationLog
 from harness.ports.pairlog import PairLog
+from harness.ports.plainids import PlainIds
 
 TRIES = 20
 
 
 def forget(
-    rollout: Rollout, unit: str, *, reason: str, hasher: Hasher, pair_logs: Sequence[PairLog], observations: ObservationLog,
-    journal: Journal, by: Author, clock: Clock,
+    rollout: Rollout, unit: str, *, reason: str, hasher: Hasher, pair_logs: Sequence[PairLog], plain_ids: Sequence[PlainIds],
+    observations: ObservationLog, journal: Journal, by: Author, clock: Clock,
 ) -> dict[str, Any]:  # fmt: skip
     """Takes every row of a unit out of the store and writes that so many were taken, never whose.
 
-    1 pairs, shard by shard   2 what was observed of it in a canary   3 the record `forgot`. A crash in between leaves a record unwritten;
-    done again it says 0 rows.
+    1 plain ids, then pairs, shard by shard   2 what was observed of it in a canary   3 the record `forgot`. A crash in between leaves a
+    record unwritten; done again it says 0 rows.
 
     Raises UsageError without a reason; StoreUnavailable: done again it does the rest.
     """
@@ -33,6 +34,8 @@ def forget(
     if unit in reason:
         raise UsageError("--reason: names the unit, which the record would then hold for years; say it without")
     hashed = hasher.unit(unit)
+    for log, ids in zip(pair_logs, plain_ids, strict=True):  # whatever the config keeps today: it may have kept more before
+        ids.forget(hashed, before=log.snapshot().head.resolved)
     rows = sum(log.forget(hashed) for log in pair_logs)
     observed = observations.forget(hashed)
     waiting = sum(opened.event.unit == hashed for log in pair_logs for opened in log.load()[1].values())

@@ -6,7 +6,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from harness.core.table import TableBuilder
 from harness.ports.bus import Bus, Partition
 from harness.ports.clock import ManualClock
 from harness.ports.pairlog import PairLog
+from harness.ports.plainids import PlainIds
 from harness.roles.analyst import Analyst
 from harness.roles.joiner import Joiner
 from harness.roles.lane import Lane
@@ -44,14 +45,16 @@ class Parts:
     joiners: Sequence[Joiner]
     analyst: Analyst
     pair_logs: Sequence[PairLog]
+    plain_ids: Sequence[PlainIds] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """What a replay found: the verdict object, and the whole pair table."""
+    """What a replay found: the verdict object, the whole pair table, and the plain ids that the config keeps, if any, by key."""
 
     verdict: dict[str, Any]
     table: PairTable
+    plain_ids: Mapping[bytes, str] | None = None
 
 
 def lines(path: Path) -> Iterator[bytes]:
@@ -86,7 +89,9 @@ def replay(
 def judged(parts: Parts) -> Replayed:
     """The verdict on everything that was fed, and the pairs."""
     parts.analyst.step()
-    return Replayed(verdict=parts.analyst.publish(), table=whole_table(parts.rollout, parts.pair_logs))
+    table = whole_table(parts.rollout, parts.pair_logs)
+    ids = kept_ids(parts.rollout, parts.pair_logs, parts.plain_ids) if parts.plain_ids else None
+    return Replayed(verdict=parts.analyst.publish(), table=table, plain_ids=ids)
 
 
 def together(several: Sequence[Parts]) -> Parts:
@@ -175,3 +180,11 @@ def whole_table(rollout: Rollout, pair_logs: Sequence[PairLog]) -> PairTable:
         if resolved:
             runs.append((builder.layout.records(log.rows(0, resolved)), log.words()))
     return builder.build(runs)
+
+
+def kept_ids(rollout: Rollout, pair_logs: Sequence[PairLog], plain_ids: Sequence[PlainIds]) -> Mapping[bytes, str] | None:
+    """Key -> plain id of every event of which one is kept, shard by shard; None where the config keeps none."""
+    if rollout.keep.ids == "none":
+        return None
+    logs = zip(pair_logs, plain_ids, strict=True)
+    return {key: id for log, ids in logs for key, id in ids.between(0, log.snapshot().head.resolved).items()}

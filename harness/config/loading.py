@@ -101,8 +101,16 @@ def _rollout(value: object, source: str, folder: Path, problems: Problems) -> Ro
     return Rollout(sha256=digest(document), folder=folder, document=document, **fields)
 
 
+def _by_name(usable: Mapping[str, T]) -> tuple[T, ...]:
+    return tuple(usable[name] for name in sorted(usable))
+
+
 def _fields(parts: Parts, problems: Problems) -> dict[str, Any]:
-    """What a Rollout is made of; may have holes where there are problems."""
+    """What a Rollout is made of; may have holes where there are problems.
+
+    What rows and frames are laid out by (segments, outputs, truths, recorded decisions) stands in the order of names, not of the document:
+    the order of keys is no part of a config's hash, and whoever reads a config from the store must lay rows out as it was done.
+    """
     simple = parts.simple
     outcomes = meaning.outcomes(parts, problems)
     segments = meaning.segments(parts, problems)
@@ -123,9 +131,9 @@ def _fields(parts: Parts, problems: Problems) -> dict[str, Any]:
     events = parts.events
     return {
         "name": simple["rollout"],
-        "events": Events(topic=events.topic, unit=events.unit, segments=tuple(segments.usable.values())) if events else None,
+        "events": Events(topic=events.topic, unit=events.unit, segments=_by_name(segments.usable)) if events else None,
         "models": models,
-        "outputs": dict(outputs.usable),
+        "outputs": dict(sorted(outputs.usable.items())),
         "policies": dict(known_policies.usable),
         "harms": dict(harms.usable),
         "outcomes": outcomes,

@@ -92,7 +92,7 @@ def outcomes(parts: Parts, problems: Problems) -> Outcomes | None:
     return Outcomes(
         topic=words.topic,
         event=words.event,
-        truth=dict(words.truth),
+        truth=dict(sorted(words.truth.items())),  # by name, as rows are laid out
         matures_s=words.matures,
         propensity=words.propensity.field if words.propensity else None,
         least=words.propensity.least if words.propensity else None,

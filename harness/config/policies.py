@@ -25,10 +25,23 @@ def policies(parts: Parts, outputs: Known[Output], segments: Known[Segment], lan
         lines = _lines(words, output, segments, lanes, path, problems)
         choices = _choices(words, output, segments, path, problems)
         recorded = {lane: place.decision for lane in ("incumbent", "challenger") if (place := getattr(words, lane)) is not None}
-        if output is None or choices is None or problems.is_broken(path):
+        if output is None or choices is None:
+            return None
+        decisions = tuple(choice.decision for choice in choices) or TRUE_FALSE
+        for word in set(words.says or ()) - set(decisions):
+            problems.add((*path, "says", word), f"the policy never says `{word}`; expected {listed(decisions)}")
+        if problems.is_broken(path):
             return None
         return Policy(
-            name=name, output=output.name, lines=lines, choices=choices, label=words.of, is_one_of=tuple(words.is_ or ()), recorded=recorded
+            name=name,
+            output=output.name,
+            lines=lines,
+            choices=choices,
+            label=words.of,
+            is_one_of=tuple(words.is_ or ()),
+            recorded=recorded,
+            classes=(words.classes.if_false, words.classes.if_true) if words.classes else None,
+            says=dict(words.says or {}),
         )
 
     return known("policy", ("policies",), parts.policies, build, parts.named("policies"))

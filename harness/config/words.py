@@ -356,6 +356,13 @@ class Recorded(Words):
     decision: Pointer
 
 
+class ClassWords(Words):
+    """What pages call the units whose truth is true, and those whose truth is false: a plural, as in "harmless posts"."""
+
+    if_true: Text
+    if_false: Text
+
+
 class PolicyWords(Words):
     """Where an output becomes a decision."""
 
@@ -366,6 +373,8 @@ class PolicyWords(Words):
     is_: Annotated[list[ValueWord], Field(min_length=1)] | None = Field(None, alias="is")
     incumbent: Recorded | None = None
     challenger: Recorded | None = None
+    classes: ClassWords | None = None
+    says: Annotated[dict[Text, Text], Field(min_length=1)] | None = None
 
 
 _WORD = {"type": ["string", "boolean"]}

@@ -20,7 +20,8 @@ class Event(NamedTuple):
     """A sampled event of the mirror: everything the joiner needs, and the payload for the lanes.
 
     segments: one value for each of the rollout's event segments; decisions: what production recorded, one for each (policy, lane) of
-    `table.recorded_decisions`. `id` is the plain id, for recorded models and as idempotency key; it stays on the bus.
+    `table.recorded_decisions`. `id` is the plain id, for recorded models and as idempotency key; it stays on the bus, unless the config's
+    `keep.ids` asks for it.
     """
 
     position: int

@@ -137,7 +137,8 @@ class Policy:
 
     lines: the line of each lane, and of `truth`. choices: empty for the two decisions false and true. `label` chooses the score
     of a `scores` output; `is_one_of` the words of a `label` output that mean true. recorded: lane -> pointer into the event's
-    data where the decision that production really took stands.
+    data where the decision that production really took stands. For pages: `classes` are what is counted, of false and of true
+    ("harmless posts", "violating posts"); says: decision -> what happens then ("be removed").
     """
 
     name: str
@@ -147,6 +148,8 @@ class Policy:
     label: str | None = None
     is_one_of: tuple[str, ...] = ()
     recorded: Mapping[str, str] = field(default_factory=dict)
+    classes: tuple[str, str] | None = None
+    says: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def decisions(self) -> tuple[str, ...]:
@@ -330,7 +333,7 @@ class Rollout:
 
     @property
     def truths(self) -> tuple[str, ...]:
-        """Names of the truths an outcome may carry, in the config's order."""
+        """Names of the truths an outcome may carry, by which frames and rows are laid out."""
         return tuple(self.outcomes.truth) if self.outcomes else ()
 
     def gates_of(self, stage: int) -> tuple[Gate, ...]:
@@ -347,5 +350,5 @@ class Rollout:
 
     @property
     def event_segments(self) -> tuple[Segment, ...]:
-        """The segments known with the event, in the config's order."""
+        """The segments known with the event, by which frames and rows are laid out."""
         return tuple(segment for segment in self.events.segments if segment.truth is None)

@@ -33,8 +33,9 @@ _TYPES = {"number": float, "label": str, "scores": tuple}
 
 
 def recorded_decisions(rollout: Rollout) -> tuple[tuple[str, str, str], ...]:
-    """(policy, lane, pointer) of every decision that production records in its events."""
-    return tuple((p.name, lane, pointer) for p in rollout.policies.values() for lane, pointer in p.recorded.items())
+    """(policy, lane, pointer) of every decision that production records in its events, by name: rows are laid out in this order."""
+    policies = sorted(rollout.policies.values(), key=lambda policy: policy.name)
+    return tuple((p.name, lane, pointer) for p in policies for lane, pointer in sorted(p.recorded.items()))
 
 
 def kind_of(output: Output) -> int:

@@ -28,10 +28,9 @@ from numpy.typing import NDArray
 
 from harness.core.errors import UsageError
 from harness.demo.people import FEATURES, load, observe, split
+from harness.demo.traffic import SEED, Array
 
-Array = NDArray[np.float64]
 FOLDER = "SHADOW_DEMO_DIR"
-SEED = 20260302
 LINES = (13, 16, 18)
 EDGES = (8.0, 13.0, 16.0, 18.0, 25.0, 40.0, 81.0)  # years: six bands, as in the rollout config
 PRICE = 0.012  # share of the people of age whom a guard may stop beyond those that the incumbent stops: 12 in 1,000

@@ -1,4 +1,4 @@
-"""The demo, from nothing to a verdict: real models trained here, real people as traffic, every role a process of its own."""
+"""A demo, from nothing to a verdict: real models, traffic of a fortnight, every role a process of its own."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from harness.commands.status import status
 from harness.core.errors import ShadowError, UsageError
 from harness.core.reading import microseconds
 from harness.core.rollout import Rollout
-from harness.demo import age_models, stream
-from harness.demo.prepare import CHALLENGERS, CONFIG, MODELS, STREAM, end_of, prepare
+from harness.demo import age_models, traffic
+from harness.demo.prepare import CONFIG, MODELS, STREAM, Case, end_of, prepare
+from harness.demo.traffic import Built
 from harness.supervisor import Supervisor
 from harness.wiring import Wiring, create
 
@@ -48,19 +49,17 @@ class Steps:
     moved: Callable[[int, int, int, int], None]
 
 
-def age(challenger: str, folder: Path, steps: Steps) -> Shown:
-    """Runs the age rollout with one of CHALLENGERS and returns its verdict. What an earlier run left in `folder` is replaced.
+def show(case: Case, challenger: str, folder: Path, steps: Steps) -> Shown:
+    """Runs a demo's rollout with one of its challengers and returns its verdict. What an earlier run left in `folder` is replaced.
 
-    Raises UsageError for another challenger, a missing extra, or when a role cannot run.
+    Raises UsageError for a missing extra, or when a role cannot run.
     """
-    if challenger not in CHALLENGERS:
-        raise UsageError(f"--challenger {challenger}: expected one of {', '.join(CHALLENGERS)}")
     for made in (MODELS, STREAM, "data"):
         shutil.rmtree(folder / made, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    steps.line("training an incumbent and two challengers on NHANES 2017-2018 (people who will not be in the traffic)")
-    built = prepare(folder, challenger)
-    who = f"{built.n_events:,} events of {built.n_people:,} other people over {stream.DAYS} days"
+    steps.line(case.first)
+    built = prepare(case, folder, challenger)
+    who = f"{built.n_events:,} {case.traffic.format(people=f'{built.n_people:,}')} over {traffic.DAYS} days"
     steps.line(f"traffic: {who}, {built.n_outcomes:,} late labels")
     config_file = folder / CONFIG
     rollout = config.load(config_file)
@@ -83,7 +82,7 @@ def age(challenger: str, folder: Path, steps: Steps) -> Shown:
     return Shown(rollout=rollout, verdict=verdict, table=table, folder=folder)
 
 
-def _watch(supervisor: Supervisor, wiring: Wiring, folder: Path, built: stream.Built, steps: Steps) -> dict[str, Any]:
+def _watch(supervisor: Supervisor, wiring: Wiring, folder: Path, built: Built, steps: Steps) -> dict[str, Any]:
     """Starts the source and keeps the roles running until the last look is read."""
     until = end_of(wiring.rollout)
     command = [sys.executable, "-m", "harness.demo.source", "--bus", wiring.bus_url, "--folder", str(folder)]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness import config
 from harness.core.reading import WATERMARK, timestamp
-from harness.demo import stream
+from harness.demo import traffic
 from harness.demo.prepare import CONFIG, STREAM, end_of
 from harness.ports.bus import Partition
 from harness.wiring import open_bus
@@ -33,7 +33,7 @@ def send(bus_url: str, folder: Path, *, per_second: float) -> None:
     """Appends the prepared stream to the rollout's topics, merged by time, then says that nothing older than its end will follow."""
     rollout = config.load(folder / CONFIG)
     topics = [rollout.events.topic, rollout.outcomes.topic if rollout.outcomes else ""]
-    files = [folder / STREAM / stream.EVENTS, folder / STREAM / stream.OUTCOMES]
+    files = [folder / STREAM / traffic.EVENTS, folder / STREAM / traffic.OUTCOMES]
     bus = open_bus(bus_url)
     merged = heapq.merge(*(timed(file, topic) for file, topic in zip(files, topics, strict=True)), key=lambda item: item[0])
     began, n = time.monotonic(), 0

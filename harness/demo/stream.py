@@ -6,11 +6,7 @@ platform, how long an age check takes and who never passes one. The same seed gi
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +14,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.demo.age_models import SEED
+from harness.demo import traffic
 from harness.demo.people import FEATURES, load, observe, split
+from harness.demo.traffic import DAY, EVENTS, HOUR, OUTCOMES, SEED, Array, Built
 
-Array = NDArray[np.float64]
-START = datetime(2026, 3, 2, tzinfo=UTC)
-DAYS = 14
-EVENTS, OUTCOMES = "events.jsonl.gz", "outcomes.jsonl.gz"
 SOURCE = "/demo/age"
 MOST_VISITS = 9
 CHECKED = 0.85  # share of the people who ever pass an age check
 SLOWEST_CHECK_DAYS = 14
 
-_HOUR_WEIGHTS = np.array([3, 2, 1, 1, 1, 2, 4, 6, 6, 5, 5, 6, 7, 6, 6, 7, 9, 10, 11, 12, 12, 11, 9, 6], dtype=float)
 _PLATFORMS = {"android": 0.38, "ios": 0.32, "web": 0.20, "tv": 0.10}
-_HOUR, _DAY = 3_600.0, 86_400.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
-    """The two files of a stream, and what is in them."""
-
-    events: Path
-    outcomes: Path
-    n_events: int
-    n_people: int
-    n_outcomes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +75,9 @@ def build(folder: Path, seed: int = SEED) -> Built:
     persons = [_Person(f"p-{codes.get(row, 0):05d}", *known) for row, known in enumerate(facts)]
     folder.mkdir(parents=True, exist_ok=True)
     arriving = np.lexsort((visits.number, visits.arrived))
-    n_events = _write(folder / EVENTS, (_event(persons[visits.row[i]], visits, i, seen[i]) for i in arriving))
+    n_events = traffic.write(folder / EVENTS, (_event(persons[visits.row[i]], visits, i, seen[i]) for i in arriving))
     learnt = np.lexsort((visits.number, visits.checked))[: np.isfinite(visits.checked).sum()]  # NaN, never checked, sorts last
-    n_outcomes = _write(folder / OUTCOMES, (_outcome(persons[visits.row[i]], visits, i) for i in learnt))
+    n_outcomes = traffic.write(folder / OUTCOMES, (_outcome(persons[visits.row[i]], visits, i) for i in learnt))
     return Built(events=folder / EVENTS, outcomes=folder / OUTCOMES, n_events=n_events, n_people=len(audience), n_outcomes=n_outcomes)
 
 
@@ -112,11 +92,9 @@ def plan_visits(people: pd.DataFrame, seed: int) -> Visits:
     often = np.where(age[audience] < 13, 1.7, np.where(age[audience] < 25, 2.4, 0.65))
     row = rng.permutation(np.repeat(audience, np.minimum(1 + rng.poisson(often), MOST_VISITS)))
     n = len(row)
-    hour = rng.choice(24, size=n, p=_HOUR_WEIGHTS / _HOUR_WEIGHTS.sum())
-    happened = rng.integers(0, DAYS, n) * _DAY + hour * _HOUR + rng.random(n) * _HOUR
-    delay = np.exp(rng.normal(np.log(0.6), 0.7, n)) + np.where(rng.random(n) < 0.02, rng.exponential(1_800.0, n), 0.0)
+    happened, delay = traffic.happenings(rng, n), traffic.delays(rng, n)
     first = pd.Series(happened).groupby(row).min()
-    check = np.minimum(np.exp(rng.normal(np.log(30 * _HOUR), 1.0, len(first))), SLOWEST_CHECK_DAYS * _DAY)
+    check = np.minimum(np.exp(rng.normal(np.log(30 * HOUR), 1.0, len(first))), SLOWEST_CHECK_DAYS * DAY)
     passed = (first + check).where(rng.random(len(first)) < CHECKED)
     checked = np.maximum(passed.loc[row].to_numpy(), happened + 60.0 + rng.random(n) * 30.0)
     return Visits(row=row, number=rng.permutation(n), happened=happened, arrived=happened + delay, checked=checked)
@@ -131,8 +109,8 @@ def _event(person: _Person, visits: Visits, i: int, seen: Array) -> dict[str, An
         "source": SOURCE,
         "type": "age.requested",
         "subject": person.subject,
-        "time": _time(visits.happened[i]),
-        "recordedtime": _time(visits.arrived[i]),
+        "time": traffic.time_words(visits.happened[i]),
+        "recordedtime": traffic.time_words(visits.arrived[i]),
         "datacontenttype": "application/json",
         "data": {**data, "segments": segments},
     }
@@ -146,7 +124,7 @@ def _outcome(person: _Person, visits: Visits, i: int) -> dict[str, Any]:
         "source": f"{SOURCE}/checks",
         "type": "age.verified",
         "subject": person.subject,
-        "time": _time(visits.checked[i]),
+        "time": traffic.time_words(visits.checked[i]),
         "datacontenttype": "application/json",
         "data": {"event_id": event_id, "age": person.age},
     }
@@ -156,20 +134,8 @@ def _event_id(visits: Visits, i: int) -> str:
     return f"age-{int(visits.number[i]):06d}"
 
 
-def _time(seconds: float) -> str:
-    moment = START + timedelta(milliseconds=round(float(seconds) * 1_000))
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def _plain(value: float) -> int | float | None:
     """A number as JSON writes it best: null for not seen, no `.0` after a whole number."""
     if np.isnan(value):
         return None
     return int(value) if value.is_integer() else value
-
-
-def _write(path: Path, records: Iterable[Mapping[str, Any]]) -> int:
-    """One record a line, gzip without name and time: equal records give equal bytes. Returns how many."""
-    lines = [json.dumps(record, separators=(",", ":")).encode() for record in records]
-    path.write_bytes(gzip.compress(b"".join(line + b"\n" for line in lines), compresslevel=6, mtime=0))
-    return len(lines)

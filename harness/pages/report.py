@@ -27,7 +27,7 @@ from harness.pages.companions import HEADS, companion_views, of_stage
 from harness.pages.equality import HEADS as EQUALITY_HEADS
 from harness.pages.equality import cells, equalities
 from harness.pages.numbers import Scale, count, per_thousand, scale_of
-from harness.pages.sentence import is_class, sentence
+from harness.pages.sentence import Sentence, is_class, rows_of, sentence
 from harness.pages.words import (
     ON_FAIL,
     REASONS,
@@ -61,7 +61,7 @@ def render(rollout: Rollout, verdict: Mapping[str, Any], table: PairTable, waits
     """
     said, look = sentence(rollout, verdict, table), microseconds(verdict["as_of"]) if verdict["as_of"] else None
     gates, counted = gate_intervals(asked_gates(rollout, verdict), verdict["gates"]), of_stage(verdict, table)
-    pictures = _pictures(rollout, table, said.lead.metric if said.lead else None)
+    pictures = _pictures(rollout, table, said)
     matrices = [decision_matrix(table, name) for name in rollout.policies]
     return (
         _templates()
@@ -131,9 +131,9 @@ class PictureView:
     rows: tuple[tuple[str, str, str, str], ...]
 
 
-def _pictures(rollout: Rollout, table: PairTable, lead: Metric | None) -> list[PictureView]:
-    """One for each policy with a truth and a label; the policy of the leading gate first."""
-    names = list(rollout.policies)
+def _pictures(rollout: Rollout, table: PairTable, said: Sentence) -> list[PictureView]:
+    """One for each policy with a truth and a label; the policy of the leading gate first, in the segment that the sentence speaks of."""
+    names, lead = list(rollout.policies), said.lead.metric if said.lead else None
     wanted = [m.policy for m in (lead, *map(harm_metric, rollout.harms.values())) if m is not None and m.policy]
     names.sort(key=lambda name: wanted.index(name) if name in wanted else len(wanted))
     found = []
@@ -142,10 +142,11 @@ def _pictures(rollout: Rollout, table: PairTable, lead: Metric | None) -> list[P
         truth = rollout.truth_of(policy.output)
         if truth is None or f"{name}.truth" not in table.columns:
             continue
-        decisions = _shown_decisions(rollout, policy)
-        figure = allowed_by_truth(table, name, decisions, truth=truth, lines=_lines(policy.lines.get("truth")))
+        decisions, where = _shown_decisions(rollout, policy), (said.where if lead and lead.policy == name else None) or {}
+        shown = table.take(rows_of(table, where)) if where else table
+        figure = allowed_by_truth(shown, name, decisions, truth=truth, lines=_lines(policy.lines.get("truth")))
         if figure is not None:
-            found.append(_picture(rollout, policy, figure))
+            found.append(_picture(rollout, policy, figure, f" of {segment_words(where)}" if where else ""))
     return found
 
 
@@ -161,15 +162,15 @@ def _lines(line: Line | None) -> list[float]:
     return sorted({line.default, *line.values.values()}) if line is not None else []
 
 
-def _picture(rollout: Rollout, policy: Policy, figure: AllowedByTruth) -> PictureView:
+def _picture(rollout: Rollout, policy: Policy, figure: AllowedByTruth, place: str) -> PictureView:
     output = rollout.outputs[policy.output]
     names = [class_words(rollout, policy, truth, boolean=figure.classes) for truth in (False, True)]
     truth = humanised(rollout.truth_of(policy.output) or policy.output)
-    if policy.choices or figure.classes or not is_age(rollout, policy):
+    if not policy.says and (policy.choices or figure.classes or not is_age(rollout, policy)):
         what = f"are decided {listed([f'“{word}”' for word in figure.decisions], 'or')} by {humanised(policy.name)}"
     else:
-        what = decided_words(rollout, policy, False, figure.decisions, boolean=False)
-    title = f"Of 1,000 {'in each class' if figure.classes else f'at each true {truth}'}, how many {what}"
+        what = decided_words(rollout, policy, False, figure.decisions, boolean=figure.classes)
+    title = f"Of 1,000 {'in each class' if figure.classes else f'at each true {truth}'}{place}, how many {what}"
     unit = f"true {truth}" + (f", {output.unit}" if output.unit else "")
     caption = "Bars show 95 % of one look; events of one unit count as one voice in them. Among labelled events."
     if figure.cut:

@@ -36,12 +36,14 @@ MOST_NAMES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sentence:
-    """A verdict in words. `lead`: the gate it speaks of first, if any; `note`: who was affected."""
+    """A verdict in words. `lead`: the gate it speaks of first, if any; `where`: the one segment value that it speaks of first, where the
+    numbers over all hide it; `note`: who was affected."""
 
     headline: str
     parts: tuple[str, ...]
     note: str | None = None
     lead: Gate | None = None
+    where: Mapping[str, str] | None = None
 
     @property
     def text(self) -> str:
@@ -59,7 +61,8 @@ def sentence(rollout: Rollout, verdict: Mapping[str, Any], table: PairTable) -> 
     said = _Speaker(rollout, verdict, table)
     word, shadow = verdict["verdict"], verdict["stage"].lower().startswith("shadow")
     headline = {"promote": "Promote", "hold": "Hold"}.get(word, "Stop" if shadow else "Roll back")
-    return Sentence(headline=headline, parts=said.parts(), note=_affected(verdict) if shadow else None, lead=said.lead)
+    note = _affected(verdict) if shadow else None
+    return Sentence(headline=headline, parts=said.parts(), note=note, lead=said.lead, where=said.where)
 
 
 def _affected(verdict: Mapping[str, Any]) -> str:
@@ -90,6 +93,16 @@ class _Speaker:
     @property
     def lead(self) -> Gate | None:
         return self._lead.gate if self._lead else None
+
+    @property
+    def where(self) -> Mapping[str, str] | None:
+        """The worst segment of a leading harm that fails there and is no worse over all: then it comes first."""
+        gate = self.lead
+        if gate is None or gate.metric.kind != "harm" or self._lead not in self.failing:
+            return None
+        rates, segment = harm_counts(self.table, gate.metric).rates, self._worst_row(gate)
+        here = self._rates(gate.metric, segment) if segment else None
+        return segment if rates and here and here[1] > here[0] and rates[1] <= rates[0] else None
 
     def parts(self) -> tuple[str, ...]:
         gate, found = self.lead, self._opening()
@@ -148,6 +161,9 @@ class _Speaker:
         counts = harm_counts(self.table, metric)
         if counts.rates is None or metric.policy is None:
             return []
+        if (where := self.where) is not None and (rates := self._rates(metric, where)) is not None:
+            here = self._of(metric.policy, bool(metric.truth), metric.decisions, rates, where=f" of {segment_words(where)}")
+            return [f"Of {here} (of all: {_instead(*counts.rates)}).", *self._other_side(metric)]
         worst = self._worst(gate) if self.word != "promote" else ""
         here = self._of(metric.policy, bool(metric.truth), metric.decisions, counts.rates)
         so_far = f"So far, by {count(counts.n_events)} labels, of" if self._waiting else "Of"
@@ -158,12 +174,12 @@ class _Speaker:
         """Whether the leading gate is undecided, so that its numbers may still turn."""
         return self.word == "hold" and self._lead is not None and self._lead not in self.failing
 
-    def _of(self, policy: str, truth: bool, decisions: Sequence[str], rates: tuple[float, float]) -> str:
-        """1,000 under-13s, 277 instead of 195 would pass as 13 or older."""
+    def _of(self, policy: str, truth: bool, decisions: Sequence[str], rates: tuple[float, float], *, where: str = "") -> str:
+        """1,000 under-13s, 277 instead of 195 would pass as 13 or older. `where`: of which segment, if not of all."""
         rules, boolean = self.rollout.policies[policy], self._boolean(policy)
         who = class_words(self.rollout, rules, truth, boolean=boolean)
         what = decided_words(self.rollout, rules, truth, decisions, boolean=boolean)
-        return f"1,000 {who}, {_instead(*rates)} {what}"
+        return f"1,000 {who}{where}, {_instead(*rates)} {what}"
 
     def _other_side(self, metric: Metric) -> list[str]:
         """The same policy's error in the other direction: a harm of the config, else the other decisions."""
@@ -188,8 +204,11 @@ class _Speaker:
         segment = self._worst_row(gate) or self._worst_of_table(gate.metric)
         if segment is None:
             return ""
-        rates = harm_counts(self.table.take(_rows(self.table, segment)), gate.metric).rates
+        rates = self._rates(gate.metric, segment)
         return "" if rates is None else f" (worst for {segment_words(segment)}: {_instead(*rates)})"
+
+    def _rates(self, metric: Metric, segment: Mapping[str, str]) -> tuple[float, float] | None:
+        return harm_counts(self.table.take(rows_of(self.table, segment)), metric).rates
 
     def _worst_row(self, gate: Gate) -> Mapping[str, str] | None:
         """The worst row of a gate that lists segments, by its estimate; small ones are no example."""
@@ -308,7 +327,8 @@ def _ended(reason: str) -> str:
     return reason[:1].upper() + reason[1:] + ("" if reason.endswith((".", "!", "?")) else ".")
 
 
-def _rows(table: PairTable, segment: Mapping[str, str]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def rows_of(table: PairTable, segment: Mapping[str, str]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Where all segments have these values, shape (rows,)."""
     rows = np.ones(len(table), bool)
     for name, value in segment.items():
         words = table.words[f"segment.{name}"]

@@ -132,7 +132,9 @@ def is_age(rollout: Rollout, policy: Policy) -> bool:
 
 
 def class_words(rollout: Rollout, policy: Policy, truth: bool, *, boolean: bool) -> str:
-    """Who is in a class of truth: under-13s, adults, or events of which the truth says so."""
+    """Who is in a class of truth: what the config calls it, else under-13s, adults, or events of which the truth says so."""
+    if policy.classes is not None:
+        return policy.classes[truth]
     line, output = policy.lines.get("truth"), rollout.outputs[policy.output]
     if is_age(rollout, policy) and line is not None and not boolean:
         if not truth:
@@ -148,7 +150,9 @@ def class_words(rollout: Rollout, policy: Policy, truth: bool, *, boolean: bool)
 
 
 def decided_words(rollout: Rollout, policy: Policy, truth: bool, decisions: Sequence[str], *, boolean: bool) -> str:
-    """What would happen to them: would pass as 13 or older; would be “violation missed”."""
+    """What would happen to them: as the config says it, else would pass as 13 or older; would be “violation missed”."""
+    if decisions and all(word in policy.says for word in decisions):
+        return f"would {listed([policy.says[word] for word in decisions], 'or')}"
     line = policy.lines.get("truth")
     if is_age(rollout, policy) and line is not None and not boolean and policy.decisions == TRUE_FALSE:
         passes = tuple(decisions) == ("true",)

@@ -19,6 +19,7 @@ from harness.ports.clock import Clock
 from harness.ports.codec import Codec
 from harness.ports.pairlog import PairLog
 from harness.roles.lane import lane_group
+from harness.roles.plainids import IdKeeper
 from harness.roles.topology import Topology
 
 _log = structlog.get_logger()
@@ -44,7 +45,7 @@ class Joiner:
 
     def __init__(
         self, rollout: Rollout, topology: Topology, shard: int, *, bus: Bus, pair_log: PairLog, codec: Codec, clock: Clock,
-        most_waiting: int = MOST_WAITING, patience_s: float = 0.0,
+        most_waiting: int = MOST_WAITING, patience_s: float = 0.0, ids: IdKeeper | None = None,
     ) -> None:  # fmt: skip
         self.rollout, self.topology, self.shard = rollout, topology, shard
         self._bus, self._pair_log, self._codec, self._clock = bus, pair_log, codec, clock
@@ -55,7 +56,7 @@ class Joiner:
         self._matures = int(rollout.outcomes.matures_s * 1e6) if rollout.outcomes else 0
         self._mirror_reader = bus.reader({self._mirror: BEFORE_ALL})
         self._answer_reader = bus.reader({self._predictions: BEFORE_ALL})
-        self._most_waiting, self._patience_s = most_waiting, patience_s
+        self._most_waiting, self._patience_s, self._ids = most_waiting, patience_s, ids
         self._trimmed = clock.now()
         self._load()
         self._done = self._fold.head.mirror, self._fold.head.predictions
@@ -67,6 +68,8 @@ class Joiner:
         self._n_holds = 0
         self._ahead: list[Record] = []  # of the mirror: read, and beyond what the answers read so far are on
         self._fold = BulkFold(self.rollout, self._layout, head, opens, words)
+        if self._ids is not None:
+            self._ids.loaded(opens.values(), words)
         self._mirror_reader.seek(self._mirror, head.mirror)
         self._answer_reader.seek(self._predictions, head.predictions)
 
@@ -222,12 +225,18 @@ class Joiner:
             else:
                 fold.predictions(position, answered)
         fold.give_up(due)
+        if self._ids is not None:
+            self._ids.read(frame for _, frame in frames if frame is not None)
         self._apply()
 
     def _apply(self) -> None:
         effects = self._fold.effects(self.topology.n_event_sources)
+        if self._ids is not None:
+            effects = self._ids.kept(effects, resolved=self._fold.head.resolved)
         self._pair_log.apply(effects, after=self._fold.head)  # counts, pairs and positions together: before it nothing has happened
         self._fold.applied(effects)
+        if self._ids is not None:
+            self._ids.applied(effects)
 
     def _name_the_silent(self) -> None:
         """Writes `no_answer` into the log for lanes that are silent past the pairing window: log order decides, no clock does."""

@@ -104,9 +104,9 @@ def chain(links: Sequence[Link]) -> list[tuple[Record, str]]:
     return [(json.loads(link.body), link.hash) for link in links]
 
 
-def decide(folder: Path, redis_url: str, *, n: int = 400, shards: int = 2, moves: bool = True) -> Decided:
+def decide(folder: Path, redis_url: str, *, n: int = 400, shards: int = 2, moves: bool = True, **changes: Any) -> Decided:
     """Runs the stream through every role on this Redis, registers, approves, seals and enters the canary; then is paused and resumed."""
-    rollout = config.parse(CONFIG, source="test", folder=folder)
+    rollout = config.parse({**CONFIG, **changes}, source="test", folder=folder)
     clock = ManualClock()
     wiring = Wiring(rollout, redis_url, redis_url, shards=shards, clock=clock, trust_stated=True)
     journal = RedisJournal(redis_url, rollout.name, keep_s=3_600.0)

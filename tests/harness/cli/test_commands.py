@@ -217,6 +217,23 @@ def test_a_number_of_shards_that_cannot_be_is_refused(shards: str, shadow: Shado
     assert not (tmp_path / "data").exists()
 
 
+# ----------------------------------------------------------------------------------------------------------------------- demo
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("spam",), "demo spam: expected age or moderation"),
+        (("moderation", "--challenger", "corrected"), "--challenger corrected: expected one of svm, careful"),
+        (("age", "--challenger", "svm"), "--challenger svm: expected one of regressor, corrected"),
+    ],
+)
+def test_a_demo_that_is_none_is_told_before_anything_is_made(words: tuple[str, ...], expected: str, shadow: Shadow, tmp_path: Path):
+    """Each case has challengers of its own."""
+    done = shadow("demo", *words)
+    assert (done.code, done.out) == (2, "")
+    assert expected in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
 # ------------------------------------------------------------------------------------------------------------------------ all
 def test_without_a_command_it_shows_what_there_is(shadow: Shadow):
     """Every command is in the list; it is wrong use all the same."""

@@ -44,15 +44,19 @@ def logs(decided: Decided) -> list[Any]:
     return [decided.wiring.pair_log(shard) for shard in range(2)]
 
 
+def ids(decided: Decided) -> list[Any]:
+    return decided.wiring.all_plain_ids()
+
+
 def explained(decided: Decided, id: str, *, secret: bytes = b"", **words: Any) -> dict[str, Any]:
     hasher = Hasher(decided.rollout.name, secret)
-    return explain(decided.rollout, id, hasher=hasher, pair_logs=logs(decided), journal=decided.journal, **words)
+    return explain(decided.rollout, id, hasher=hasher, pair_logs=logs(decided), plain_ids=ids(decided), journal=decided.journal, **words)
 
 
 def forgotten(decided: Decided, unit: str, reason: str = "a request") -> dict[str, Any]:
     return forget(
-        decided.rollout, unit, reason=reason, hasher=Hasher(decided.rollout.name), pair_logs=logs(decided), journal=decided.journal,
-        observations=decided.wiring.observations, by=ADA, clock=ManualClock(1),
+        decided.rollout, unit, reason=reason, hasher=Hasher(decided.rollout.name), pair_logs=logs(decided), plain_ids=ids(decided),
+        journal=decided.journal, observations=decided.wiring.observations, by=ADA, clock=ManualClock(1),
     )  # fmt: skip
 
 
@@ -91,7 +95,7 @@ def test_an_event_of_a_later_stage_is_explained_with_the_percent_of_that_stage(d
         def read(self, start: int = 0) -> Any:
             return [decided.links[0], Link(hash="f" * 64, previous=decided.links[0].hash, body=entered)]
 
-    words = {"hasher": Hasher(decided.rollout.name), "pair_logs": logs(decided), "journal": Chain()}
+    words = {"hasher": Hasher(decided.rollout.name), "pair_logs": logs(decided), "plain_ids": ids(decided), "journal": Chain()}
     (late,) = explain(decided.rollout, event["id"], **words)["events"]
     (early,) = explain(decided.rollout, EVENTS[0]["id"], **words)["events"]
     assert (late["stage"]["index"], late["stage"]["percent"], late["stage"]["record"]) == (1, 1.0, "f" * 64)
@@ -131,9 +135,9 @@ def test_a_unit_outside_the_sample_is_told_so(decided: Decided):
     """Only the unit decides what is sampled, so only who names it is told."""
     rollout, hasher = replace(decided.rollout, sample_percent=10.0), Hasher(decided.rollout.name)
     outside = next(f"u{n}" for n in range(99) if not hasher.sampled(f"u{n}", 10.0))
-    found = explain(rollout, "none", hasher=hasher, pair_logs=logs(decided), journal=decided.journal, unit=outside)
-    assert found["status"] == "unsampled"
-    assert "--unit" in explain(rollout, "none", hasher=hasher, pair_logs=logs(decided), journal=decided.journal)["says"]
+    words = {"hasher": hasher, "pair_logs": logs(decided), "plain_ids": ids(decided), "journal": decided.journal}
+    assert explain(rollout, "none", unit=outside, **words)["status"] == "unsampled"
+    assert "--unit" in explain(rollout, "none", **words)["says"]
 
 
 # ------------------------------------------------------------------------------------------------------------------------- forget
@@ -218,7 +222,7 @@ def test_a_record_that_somebody_added_at_the_same_moment_is_no_obstacle(decided:
 
     found = forget(
         decided.rollout, EVENTS[0]["subject"], reason="a request", hasher=Hasher(decided.rollout.name), pair_logs=logs(decided),
-        observations=decided.wiring.observations, journal=Busy(), by=ADA, clock=ManualClock(1),
+        plain_ids=ids(decided), observations=decided.wiring.observations, journal=Busy(), by=ADA, clock=ManualClock(1),
     )  # fmt: skip
     assert decided.links[-1].hash == found["record"]
 

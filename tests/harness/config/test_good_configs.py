@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from analysis.types import Metric
 from harness.config import load, load_all, parse
 from harness.core.rollout import Line, Reader, Rollout, Stage
+from harness.core.table import RowLayout, recorded_decisions
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
@@ -52,6 +54,30 @@ def test_the_replica_is_read_as_the_incumbent_is(age: Rollout) -> None:
     assert age.outputs["age"].readers["incumbent"] == Reader(how="median", pointer="/bands", edges=edges)
     assert age.outputs["age"].readers["replica"] == age.outputs["age"].readers["incumbent"]
     assert age.outputs["age"].readers["challenger"] == Reader(how="field", pointer="/age")
+
+
+def test_rows_are_laid_out_the_same_whatever_the_order_of_keys(good: Any) -> None:
+    """The order is no part of a config's hash, and a config that comes from the store has another one: rows would be misread."""
+    turned = json.loads(json.dumps(good, sort_keys=True))
+    turned["events"]["segments"] = dict(reversed(turned["events"]["segments"].items()))
+    turned |= {name: dict(reversed(turned[name].items())) for name in ("outputs", "policies")}
+    recorded = {"incumbent": {"decision": "/a"}, "challenger": {"decision": "/b"}}
+    for document in (good, turned):
+        document["policies"]["over_18"] |= recorded
+        document["policies"]["adult"] |= dict(reversed(recorded.items()))
+        document["outcomes"]["truth"] = {name: "/" + name for name in (("age", "level") if document is good else ("level", "age"))}
+    one, other = rollout_of(good), rollout_of(turned)
+    assert (one.sha256, one.version) == (other.sha256, other.version)
+    assert RowLayout(one).dtype == RowLayout(other).dtype
+    assert [s.name for s in one.event_segments] == [s.name for s in other.event_segments] == ["gender", "platform", "race_eth"]
+    assert (one.truths, recorded_decisions(one)) == (other.truths, recorded_decisions(other))
+
+
+def test_the_words_of_pages_stand_with_the_policy() -> None:
+    """False before true, as everywhere; what says true or false in YAML is the word of a decision."""
+    policies = load(CONFIGS / "content-moderation.yaml").policies
+    assert policies["remove"].classes == ("harmless posts", "violating posts")
+    assert policies["remove"].says == {"true": "be removed", "false": "stay up"}
 
 
 def test_a_policy_has_a_line_for_each_lane_and_for_the_truth(age: Rollout) -> None:

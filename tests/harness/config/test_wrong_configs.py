@@ -172,6 +172,14 @@ WRONG: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {  # name: (changes, 
     "a name with a dot": (("policies.over 13", {"output": "age", "at_least": 13}), {"policies.over 13": "a name of letters"}),
     "harm of no policy": (("harms.let_in.policy", "over_21"), {"harms.let_in.policy": "no policy `over_21`"}),
     "harm of no decision": (("harms.adult_stopped.decision", "blokc"), {"harms.adult_stopped.decision": "never says `blokc`"}),
+    "words for a decision that is none": (
+        ("policies.adult.says", {"allow": "be let in", "blokc": "be stopped"}),
+        {"policies.adult.says.blokc": "never says `blokc`; expected allow, check_id or block"},
+    ),
+    "one class without a name": (
+        ("policies.adult.classes", {"if_true": "adults"}),
+        {"policies.adult.classes.if_false": "is missing"},
+    ),
     "harm of every decision": (("harms.let_in.decision", [True, False]), {"harms.let_in.decision": "every decision"}),
     "harm without a class": (("harms.let_in.truth", "no"), {"harms.let_in.truth": "expected true or false"}),
     # ------------------------------------------------------------------------------------------------------------- stages

@@ -76,12 +76,12 @@ def test_no_reason_repeats_a_record(reader, change):
 
 
 def test_segments_have_a_word_for_every_event(reader):
-    """Listed values, one `other` for those not listed, `unknown` for those absent; attributes and pointers."""
+    """Listed values, one `other` for those not listed, `unknown` for those absent; attributes and pointers; in the order of names."""
     data = {"region": "SE", "gender": "female"}
-    assert read(reader, {**EVENT, "data": data}).segments == ("SE", "female", "/app")
-    assert read(reader, {**EVENT, "data": {"region": 7, "gender": "x"}}).segments == ("7", "other", "/app")
-    assert read(reader, {**EVENT, "data": {"region": ["SE"], "gender": ""}}).segments == ("unknown", "unknown", "/app")
-    assert read(reader, EVENT).segments == ("unknown", "unknown", "/app")
+    assert read(reader, {**EVENT, "data": data}).segments == ("/app", "female", "SE")
+    assert read(reader, {**EVENT, "data": {"region": 7, "gender": "x"}}).segments == ("/app", "other", "7")
+    assert read(reader, {**EVENT, "data": {"region": ["SE"], "gender": ""}}).segments == ("/app", "unknown", "unknown")
+    assert read(reader, EVENT).segments == ("/app", "unknown", "unknown")
 
 
 def test_an_event_without_a_unit_is_a_unit_of_its_own(reader):

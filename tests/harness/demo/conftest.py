@@ -1,10 +1,10 @@
-"""One training and one stream for all tests of the demo: both take seconds."""
+"""One training and one stream of each case for all tests of the demos: they take seconds."""
 
 from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness.demo import age_models, stream
+from harness.demo import age_models, forum, stream, text_models
+from harness.demo.traffic import Built
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -27,7 +28,7 @@ class Demo:
 
     folder: Path
     training: age_models.Training
-    built: stream.Built
+    built: Built
     events: list[dict[str, Any]]
     outcomes: list[dict[str, Any]]
     ages: dict[str, NDArray[np.float64]]
@@ -61,3 +62,45 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         for model in (age_models.regressor, age_models.corrected):
             ages[model.name] = np.array([answer["age"] for answer in model(data)])
         yield Demo(folder, training, built, events, outcomes, ages)
+
+
+@dataclass(frozen=True)
+class Forum:
+    """A built forum: the stream's files and records, what reviewers found, and each detector's scores in the events' order."""
+
+    built: Built
+    events: list[dict[str, Any]]
+    outcomes: list[dict[str, Any]]
+    scores: dict[str, NDArray[np.float64]]
+
+    @property
+    def truth(self) -> NDArray[np.float64]:
+        """1 for a violating post, 0 for a harmless one, NaN where nobody reviewed it."""
+        known = {outcome["data"]["event_id"]: outcome["data"]["violating"] for outcome in self.outcomes}
+        return np.array([known.get(event["id"], np.nan) for event in self.events], dtype=float)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A segment of each event."""
+        return np.array([event["data"]["segments"][name] for event in self.events])
+
+
+@pytest.fixture(scope="session")
+def forum_stream(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return forum.build(tmp_path_factory.mktemp("moderation-demo"))
+
+
+@pytest.fixture(scope="session")
+def judged_forum(forum_stream: Built) -> Forum:
+    for needed in ("profanity_check", "better_profanity"):
+        pytest.importorskip(needed, reason="needs the extra demo")
+    events, outcomes = read(forum_stream.events), read(forum_stream.outcomes)
+    data = [event["data"] for event in events]
+    scores = {"wordlist": [answer["score"] for answer in text_models.wordlist(data)]}
+    scores |= {detector.name: [answer["probability"] for answer in detector(data)] for detector in (text_models.svm, text_models.careful)}
+    return Forum(forum_stream, events, outcomes, {name: np.array(values) for name, values in scores.items()})
+
+
+@pytest.fixture(scope="session")
+def records() -> Callable[[Path], list[dict[str, Any]]]:
+    """Reads the records of a gzip file."""
+    return read

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from harness.pages.report import render
 from harness.pages.sentence import sentence
 
 
@@ -146,6 +147,61 @@ def test_moderation_is_told_by_the_harms_own_name(kind, age, rollout_of, table_o
     said = sentence(rollout, verdict_of(rollout, table), table)
     assert said.parts[0].startswith("Of 1,000 events with toxic true, 333 instead of 0 would be “violation missed”")
     assert "of 1,000 events with toxic false, 667 instead of 1,000 would be decided “true” by remove." in said.parts[1]
+
+
+WORDS = {
+    "classes": {"if_true": "violating posts", "if_false": "harmless posts"},
+    "says": {"true": "be removed", "false": "stay up"},
+}
+
+
+@pytest.fixture
+def moderation(age):
+    """A config of moderation with words of its own for classes and decisions, and a gate in each region."""
+    output, policy, _, _ = MODERATION["number"]
+    fields = {"incumbent": {"field": "/x"}, "challenger": {"field": "/x"}}
+    return age | {
+        "outputs": {"toxic": {**output, **fields}},
+        "policies": {"enforcement": {"output": "toxic", **policy, **WORDS}},
+        "harms": {"over_enforced": {"policy": "enforcement", "truth": False, "decision": True}},
+        "outcomes": {**age["outcomes"], "truth": {"toxic": "/toxic"}},
+        "gates": [
+            {"name": "harmless posts stay up", "metric": {"harm": "over_enforced"}, "worse_by_at_most": 0.03, "each": ["region"]},
+        ],
+    }
+
+
+def posts(n, *, removed):
+    """n harmless posts of each region and a violating one for each; `removed`: of each region, how many of 10 in each lane."""
+    return [
+        {"unit": (region, k, truth), "segments": (region,), "truth": (truth,)}
+        | {name: (0.9 * (k % 10 < rate),) for name, rate in (("old", old), ("new", new))}
+        for region, (old, new) in removed.items()
+        for k in range(n)
+        for truth in (False, True)
+    ]
+
+
+def test_the_words_of_a_config_are_those_of_the_sentence(moderation, rollout_of, table_of, verdict_of):
+    """A moderator reads of posts that come down, not of events with a truth that is false."""
+    rollout = rollout_of(moderation)
+    table = table_of(rollout, posts(600, removed={"north": (1, 4), "south": (1, 3)}))
+    said = sentence(rollout, verdict_of(rollout, table), table)
+    assert said.parts[0] == "Of 1,000 harmless posts, 350 instead of 100 would be removed (worst for region north: 400 instead of 100)."
+    assert said.parts[1] == "In the other direction, of 1,000 violating posts, 650 instead of 900 would stay up."
+    assert said.where is None
+
+
+def test_a_segment_that_the_average_hides_comes_first(moderation, rollout_of, table_of, verdict_of):
+    """Over all posts fewer are removed, which is no reason to stop: the region in which many more are is."""
+    rollout = rollout_of(moderation)
+    table = table_of(rollout, posts(600, removed={"north": (1, 4), "south": (9, 1)}))
+    verdict = verdict_of(rollout, table)
+    said = sentence(rollout, verdict, table)
+    assert (verdict["verdict"], said.headline) == ("rollback", "Stop")
+    assert said.parts[0] == "Of 1,000 harmless posts of region north, 400 instead of 100 would be removed (of all: 250 instead of 500)."
+    assert said.where == {"region": "north"}
+    assert "Of 1,000 in each class of region north, how many would be removed" in render(rollout, verdict, table)
 
 
 def test_a_gate_about_something_else_gives_its_number_beside_its_limit(age, rollout_of, table_of, verdict_of, age_rows):

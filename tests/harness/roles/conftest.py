@@ -28,11 +28,13 @@ from harness.roles.frontier import Frontier
 from harness.roles.joiner import Joiner
 from harness.roles.lane import Lane
 from harness.roles.outbox import Outbox
+from harness.roles.plainids import IdKeeper
 from harness.roles.router import Router
 from harness.roles.sealing import Sealer
 from harness.roles.standing import Follower
 from harness.testing.archives import MemoryArchive
 from harness.testing.doubles import MemoryBus, MemoryIntake, MemoryJournal, MemoryLedger, MemoryObservationLog, MemoryPairLog
+from harness.testing.plainids import MemoryPlainIds
 
 START = 1_767_571_200_000_000  # 2026-01-05, microseconds
 SECOND = 1_000_000
@@ -130,6 +132,7 @@ class Crew:
         self.bus.ensure(self.rollout.events.topic, partitions)
         self.topology = topology.create(self.rollout, shards, self.bus)
         self.logs = [MemoryPairLog(RowLayout(self.rollout)) for _ in range(shards)]
+        self.plain_ids = [MemoryPlainIds() for _ in range(shards)]
         self.models = {lane: InEvent(name) for lane, name in (("incumbent", "old"), ("challenger", "new"))}
         self.silent: set[str] = set()
         self.kept: list[str] = []
@@ -157,7 +160,9 @@ class Crew:
         if kind == "lane":
             return Lane(part, self.rollout, self.topology, model=port(self.models[part]), **common)
         if kind == "joiner":
-            return Joiner(self.rollout, self.topology, int(part), pair_log=port(self.logs[int(part)]), **common)
+            asked = self.rollout.keep.ids != "none"
+            ids = IdKeeper(self.rollout, port(self.plain_ids[int(part)])) if asked else None
+            return Joiner(self.rollout, self.topology, int(part), pair_log=port(self.logs[int(part)]), ids=ids, **common)
         journal, intake, ledger = port(self.journal), port(self.intake), port(self.ledger)
         if kind == "controller":
             sealer = Sealer(self.rollout, pair_logs=self.logs, archive=self.archive, code_version="1", observations=self.observations)
