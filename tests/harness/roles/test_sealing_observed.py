@@ -27,7 +27,8 @@ from harness.testing.doubles import MemoryJournal
 SECOND, HOUR = 1_000_000, 3_600_000_000
 START = 1_767_571_200_000_000
 CONFIG: dict[str, Any] = {
-    "exposures": {"topic": "small.exposures", "unit": "subject", "arm": "/arm", "percent": "/percent"},
+    "events": {"topic": "small.events", "unit": "subject", "segments": {"region": {"field": "/region", "values": ["SE", "ES"]}}},
+    "exposures": {"topic": "small.exposures", "unit": "subject", "arm": "/arm", "percent": "/percent", "segments": {"region": "/where"}},
     "online": {
         "complaints": {"topic": "small.complaints", "unit": "subject", "type": "binary", "window": "30m", "better": "lower"},
         "unread": {"topic": "small.unread", "unit": "subject", "type": "count", "window": "1h", "better": "lower"},
@@ -36,10 +37,14 @@ CONFIG: dict[str, Any] = {
         {"name": "flips", "metric": {"flip": "adult"}, "below": 0.9},
         {"name": "no more complaints", "metric": {"online": "complaints"}, "worse_by_at_most": 0.1},
         {"name": "split", "metric": {"sample_ratio": "exposures"}, "within": 0.1, "on_fail": "hold"},
+        {"name": "nowhere more complaints", "metric": {"online": "complaints"}, "worse_by_at_most": 0.2, "each": ["region"]},
+        {"name": "complaints, later", "metric": {"online": "complaints"}, "worse_by_at_most": 0.1, "method": "asymptotic",
+         "decide_at": 2_000, "burn_in": 200},
     ],
     "stages": [{"shadow": {}}, {"canary": {"percent": 50}}, {"promote": {"bake": "2h"}}],
 }
 LAST = -1
+ONLINE = ("complaints, later", "no more complaints", "nowhere more complaints", "split")
 
 
 def observed(one: Any, n: int = 4_000) -> None:
@@ -51,7 +56,7 @@ def observed(one: Any, n: int = 4_000) -> None:
     rows: dict[str, list[Observation]] = {"exposures/0": [], "exposures/1": [], "complaints/0": [], "unread/0": []}
     for k in range(n):
         source = f"exposures/{k % 2}"
-        rows[source].append(Observation(b"x%013d" % k, int(units[k]), int(at[k]), arm[k], 50.0))
+        rows[source].append(Observation(b"x%013d" % k, int(units[k]), int(at[k]), arm[k], 50.0, k % 3))
         if k % 7 == 0:
             rows[source].append(Observation(b"y%013d" % k, int(units[k]), int(at[k]) + 600 * SECOND, arm[k - k % 2], np.nan))
         if complains[k]:
@@ -225,7 +230,7 @@ def test_a_record_that_lost_the_name_of_its_archive_is_found_and_one_of_an_older
 
     def older(record: dict[str, Any]) -> None:
         lost(record)
-        record["evidence"]["not_in_archive"] = ["no more complaints", "split"]
+        record["evidence"]["not_in_archive"] = list(ONLINE)
 
     audit = verify(anew(links, lost), archive)
     assert (audit.exit_code, whats(audit)) == (4, "reproduction.observations")
@@ -240,7 +245,7 @@ def test_an_old_form_behind_a_record_that_names_its_archive_is_found(decided: tu
     links, archive = decided
     records = [json.loads(link.body) for link in links]
     second = json.loads(canonical(records[-1]))
-    second["evidence"]["not_in_archive"] = ["no more complaints", "split"]
+    second["evidence"]["not_in_archive"] = list(ONLINE)
     del second["reproduction"]["observations"], second["reproduction"]["no_observations"]
     first = {**records[-1], "kind": "expired"}
     found, before = [], ROOT
@@ -259,7 +264,7 @@ def test_what_cannot_be_folded_again_stops_no_rollback_and_every_move_forward(ca
     assert evident.differs == ("what was observed could not be folded again (AttributeError)",)
     assert evident.parts["evidence"]["gates"] == verdict["gates"]
     assert evident.parts["reproduction"]["archive"] is not None
-    assert evident.parts["evidence"]["not_in_archive"] == ["no more complaints", "split"]
+    assert evident.parts["evidence"]["not_in_archive"] == list(ONLINE)
     away = Sealer(canary.rollout, pair_logs=canary.logs, archive=None, code_version="1", observations=canary.observations)
     evident = away.evidence(verdict, chain)
     assert (evident.agrees, evident.parts["reproduction"]["no_observations"]) == (True, "no folder for archives was named")
