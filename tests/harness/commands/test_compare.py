@@ -127,7 +127,7 @@ def test_the_draft_is_a_rollout_that_is_accepted_and_the_report_a_page(scores, t
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.html", "rollout.yaml"}
     assert shadow("validate", "out/rollout.yaml", folder=tmp_path).returncode == 0
     rollout = config.load(tmp_path / "out" / "rollout.yaml")
-    assert [segment.name for segment in rollout.events.segments] == ["gender", "country"]
+    assert [segment.name for segment in rollout.events.segments] == ["country", "gender"]
     page = (tmp_path / "out" / "report.html").read_text()
     assert "under-13s" in page
     assert "u17" not in page and "e100" not in page
