@@ -46,7 +46,14 @@ said = st.tuples(
     st.sampled_from(["all"] * 12 + ["some", "turned", "other", "alien", "twice"]),
     st.sampled_from(["answered"] * 5 + ["mixed", "bad", "huge"]), st.booleans(),
 )  # fmt: skip
-steps = st.lists(st.lists(st.one_of(frames, frames, labels, said, said, said), max_size=8), min_size=1, max_size=7)
+wholly = st.tuples(st.sampled_from(["all"] * 9 + ["twice", "some"]), st.sampled_from(["answered", "answered", "mixed", "huge"]))
+rounds = st.tuples(  # a frame of new events, and what each lane says of it, in some order; some lanes twice, some not yet
+    st.just("round"), st.lists(st.sampled_from(["SE", "ES", "NO", "FI"]), min_size=1, max_size=8),
+    st.lists(st.tuples(st.sampled_from(LANES), wholly), max_size=2) | st.permutations(LANES).flatmap(
+        lambda lanes: st.tuples(*(st.tuples(st.just(lane), wholly) for lane in lanes)).map(list)
+    ),
+)  # fmt: skip
+steps = st.lists(st.lists(st.one_of(frames, rounds, rounds, labels, said, said), max_size=8), min_size=1, max_size=7)
 
 
 class Pair:
@@ -166,6 +173,10 @@ def test_whole_runs_have_the_effects_of_their_single_events(name, history, crash
                     frames += both.frame(*rest)
                 case "labels":
                     frames += both.frame([("outcome", id, "SE") for id in rest[0]], 0)
+                case "round":
+                    frames += both.frame([("event", f"new {both.position} {k}", region) for k, region in enumerate(rest[0])], 0)
+                    for lane, (which, how) in rest[1]:
+                        answers += both.answers(lane, 0, which, how, True) if lane in both.rollout.models else []
                 case _:
                     if rest[0] in both.rollout.models or rest[2] == "alien":
                         answers += both.answers(*rest)
