@@ -28,6 +28,7 @@ from harness.ports.journal import Link
 from harness.ports.observations import Observed
 from harness.testing import samples
 from harness.testing.doubles import MemoryJournal
+from harness.testing.plainids import MemoryPlainIds
 from harness.testing.shard import Shard
 
 N = 400
@@ -234,7 +235,8 @@ def test_an_event_whose_label_was_asked_for_says_that_it_waits():
     shard.pair("a")
 
     def told(id: str) -> list[str]:
-        return lines(explain(shard.rollout, id, hasher=Hasher("sample"), pair_logs=[shard.store], journal=MemoryJournal()))
+        words = {"hasher": Hasher("sample"), "pair_logs": [shard.store], "plain_ids": [MemoryPlainIds()], "journal": MemoryJournal()}
+        return lines(explain(shard.rollout, id, **words))
 
     assert not any("asked for" in line for line in told("a"))
     assert "a request for one, came for it, and no event yet" in told("b")[0]
