@@ -98,7 +98,7 @@ class BulkFold(Fold):
             super().mirror(position, frame)
             return
         self._mirror, self._bus_time = max(self._mirror, position), max(self._bus_time, frame.sent)
-        self._blocks[position] = _Block(self._ordinal, run.bare(), position, frame.sent, self._masks(run))
+        self._blocks[position] = _Block(self._ordinal, run.bare(), position, self._bus_time, self._masks(run))
         self._new.update(run.id_hashes)
         self._ordinal += len(run)
         self._tally.add("mirrored", len(run))

@@ -83,7 +83,7 @@ class Analyst:
         self._published, self._published_look = ledger.published(), -1
         self._prefixes: dict[bool, Prefix] = {}
         self._fresh()
-        self._known = False
+        self._known, self._whole = False, True
         self._follow(clock.now())
 
     # ------------------------------------------------------------------------------------------------------------------ its stage
@@ -198,7 +198,7 @@ class Analyst:
 
     def _fold(self) -> int:
         """Folds both prefixes up to the last look that every shard has passed; returns how many events that were."""
-        snapshots = [log.snapshot() for log in self._pair_logs]
+        snapshots, self._whole = [log.snapshot() for log in self._pair_logs], False
         low = min(snapshot.head.watermark for snapshot in snapshots)
         look = low // self._grid * self._grid if low > 0 else -1  # 0: no source has had an event yet
         began = self._clock.now()
@@ -215,6 +215,7 @@ class Analyst:
         now = self._clock.now()
         if anew and now - began > CHEAP:
             self._anew_at = now + ANEW_SHARE * (now - began)
+        self._whole = True
         return n
 
     def _unfold_labelled(self, late: int, now: int) -> bool:
@@ -381,7 +382,9 @@ class Analyst:
         return f"labels mature until {timestamp(int(waiting.max()) + self._matures)}"
 
     def close(self) -> None:
-        """Saves the statistics and the verdict."""
+        """Saves the statistics and the verdict, unless the last fold was cut off: then what is stored is right, and what is here is not."""
+        if not self._whole:
+            return
         if self._known:
             self._save()
         self.publish()

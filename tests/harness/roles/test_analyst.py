@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.core.errors import HeadMoved
+from harness.core.errors import HeadMoved, StoreUnavailable
 from harness.testing.doubles import MemoryLedger
 
 SECOND, HOUR = 1_000_000, 3_600_000_000
@@ -240,3 +240,38 @@ def test_a_fresh_fold_after_pairs_have_expired_holds_and_says_why(crew: Callable
     assert found["verdict"] == "hold"
     assert any("expired before they were folded" in reason for reason in found["reasons"])
     assert found["flips"]["adult"]["pairs"] > 0
+
+
+def test_a_fold_that_the_store_cut_off_is_not_saved_when_its_analyst_is_closed(crew: Callable[..., Any]):
+    """The store is away for one call and back when the analyst is laid down: what it has taken and not folded would be lost for good."""
+
+    def played(fails_at: int) -> tuple[Any, int]:
+        one, n_reads = crew(shards=2), 0
+        one.silent.add("analyst")
+        finished(one, *traffic(one, 6))
+        analyst = one.make("analyst")
+
+        def failing(rows: Callable[[int, int], bytes]) -> Callable[[int, int], bytes]:
+            def read(start: int, stop: int) -> bytes:
+                nonlocal n_reads
+                n_reads += 1
+                if n_reads == fails_at:
+                    raise StoreUnavailable("away")
+                return rows(start, stop)
+
+            return read
+
+        for log in one.logs:
+            log.rows = failing(log.rows)
+        try:
+            analyst.step()
+        except StoreUnavailable:
+            analyst.close()
+            analyst = one.make("analyst")
+            analyst.step()
+        return analyst.publish(), n_reads
+
+    undisturbed, n = played(0)
+    assert n > 4 and undisturbed["stage_pairs"] > 100
+    for at in range(1, n + 1):
+        assert played(at)[0] == undisturbed, f"away at read {at}"
