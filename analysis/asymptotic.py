@@ -17,25 +17,29 @@ from analysis.metrics.tally import Batch, Tally
 from analysis.sequential.normal import NormalDesign
 from analysis.types import InputError, Interval
 
+N_RARE = 100
+"""Units whose value is not 0 before which a mean is not taken for normal."""
 _TOTAL_BYTES, _SQUARES_BYTES = 224, 424
 _PIECE = 18  # bits: sums of products of two pieces are exact for 2**27 values
 
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """n values, their total in multiples of 2**-SCALE, and the total of their squares in multiples of 2**-(2 SCALE); they add up."""
+    """n values, their total in multiples of 2**-SCALE, the total of their squares in multiples of 2**-(2 SCALE), and how many of them are
+    not 0; they add up."""
 
     n: int = 0
     total: int = 0
     squares: int = 0
+    n_nonzero: int = 0
 
     @classmethod
     def of(cls, values: Floats) -> Sums:
         """Of finite values no larger than 1e150, shape (n,)."""
-        return cls(len(values), exact_total(values), _exact_squares(values))
+        return cls(len(values), exact_total(values), _exact_squares(values), int(np.count_nonzero(values)))
 
     def __add__(self, other: Sums) -> Sums:
-        return Sums(self.n + other.n, self.total + other.total, self.squares + other.squares)
+        return Sums(self.n + other.n, self.total + other.total, self.squares + other.squares, self.n_nonzero + other.n_nonzero)
 
     @property
     def mean(self) -> float:
@@ -80,17 +84,19 @@ class Asymptotic:
         wide = (("total", _TOTAL_BYTES), ("squares", _SQUARES_BYTES))
         found = {name: np.array([list(getattr(one, name).to_bytes(size, "little", signed=True)) for one in self.sums], np.uint8)
                  .reshape(-1, size) for name, size in wide}
-        return {"n": np.array([one.n for one in self.sums], np.int64), **found}  # type: ignore[dict-item]
+        counts = {name: np.array([getattr(one, name) for one in self.sums], np.int64) for name in ("n", "n_nonzero")}
+        return {**counts, **found}  # type: ignore[dict-item]
 
     def load(self, arrays: dict[str, Ints]) -> None:
         """Take a state that `arrays` gave."""
-        self.sums = [Sums(int(n), *(int.from_bytes(row.tobytes(), "little", signed=True) for row in rows))
-                     for n, *rows in zip(arrays["n"], arrays["total"], arrays["squares"], strict=True)]
+        numbers = zip(arrays["n"], arrays["n_nonzero"], arrays["total"], arrays["squares"], strict=True)
+        self.sums = [Sums(int(n), *(int.from_bytes(row.tobytes(), "little", signed=True) for row in rows), int(nonzero))
+                     for n, nonzero, *rows in numbers]
 
     def paths(self, tally: Tally, batch: Batch, look_of_row: Ints, n_looks: int) -> Floats:
         """Log e-value of the fail for each slot and look, shape (slots, looks); takes the batch. Arguments as of `fail_paths`."""
         self.sums += [Sums()] * (len(tally.events) - len(self.sums))
-        paths = np.repeat([[self._log_e(one)[1]] for one in self.sums], n_looks, axis=1)
+        paths = np.repeat(np.array([self._log_e(one)[1] for one in self.sums]).reshape(-1, 1), n_looks, axis=1)
         slots, values, looks = batch.slots[batch.first], batch.values[batch.first], look_of_row[batch.first]
         for slot in np.unique(slots).tolist():
             mine = slots == slot
@@ -100,7 +106,7 @@ class Asymptotic:
         return paths
 
     def row(self, slot: int) -> StagedRow:
-        """What the sums of a slot say; before the burn-in is over, and without a spread, nothing."""
+        """What the sums of a slot say; before the burn-in is over, while few units are other than 0, and without a spread, nothing."""
         one = self.sums[slot] if slot < len(self.sums) else Sums()
         for_pass, for_fail = self._log_e(one)
         interval = Interval(low=-inf, high=inf)
@@ -109,7 +115,8 @@ class Asymptotic:
         return StagedRow(passed=for_pass >= -log(self.alpha), interval=interval, looks=0, log_e=(for_pass, for_fail))
 
     def _ready(self, one: Sums) -> bool:
-        return one.n >= self.test.gate.burn_in and one.error > 0.0
+        rare = min(self.test.gate.burn_in, N_RARE)  # a number that is rarely other than 0 is a rate in disguise
+        return one.n >= self.test.gate.burn_in and one.n_nonzero >= rare and one.error > 0.0
 
     def _log_e(self, one: Sums) -> tuple[float, float]:
         """Log e-values of pass and fail."""

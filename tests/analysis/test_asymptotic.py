@@ -92,6 +92,35 @@ def test_nothing_is_said_before_the_burn_in_is_over_and_without_a_spread():
     assert folded(drawn(n=1_000), GATE).results()[0].lower is not None
 
 
+def test_before_any_value_of_a_segment_was_seen_there_is_nothing_to_read():
+    """Values that no config lists come with the events: a look at none of them is a look."""
+    gate = replace(MOVED, each=(("region",),))
+    evidence = Evidence(Plan((gate,), alpha=0.05, n_stages=1, listed={"region": None}), False)
+    evidence.fold(drawn(n=0), np.array([0]))
+    assert [(row.segment, row.status) for row in evidence.results()] == [(None, Status.UNDECIDED)]
+    evidence.fold(drawn(n=2_500), np.array([1_200, 2_501]))
+    assert {row.segment["region"]: row.n_units for row in evidence.results() if row.segment}.keys() == {"ES", "SE"}
+
+
+def test_a_difference_that_is_rarely_other_than_zero_says_nothing_before_a_hundred_units_differ():
+    """It is a rate in disguise: with five of a thousand units, such a gate at its limit passed in an eighth of the runs."""
+    passes = 0
+    for seed in range(150):
+        apart = np.random.default_rng(seed).random(6_000) < 0.005
+        rows = table(np.zeros(6_000), np.where(apart, 1.0, 0.0))
+        gate = replace(GATE, limit=0.005)
+        evidence, start = folded(rows.take(slice(0, 0)), gate, looks=np.array([0])), 0
+        for look in range(1_000, 6_001, 250):
+            evidence.fold(rows.take(slice(start, look)), np.array([look]))
+            start = look
+            passes += (done := evidence.results()[0].status is Status.PASS)
+            if done:
+                break
+    assert passes == 0
+    often = folded(table(np.zeros(30_000), np.where(np.random.default_rng(1).random(30_000) < 0.005, 1.0, 0.0)), replace(GATE, limit=0.02))
+    assert often.results()[0].status is Status.PASS
+
+
 def test_a_mean_of_a_billion_is_judged_like_a_mean_of_one():
     """Outputs of any size: only differences count, and their digits are there."""
     rows = {centre: folded(drawn(centre=centre), GATE).results()[0] for centre in (0.0, 1e9)}
