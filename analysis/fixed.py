@@ -84,9 +84,9 @@ def _numbers(gate: Gate, table: PairTable) -> tuple[Floats, Floats, Floats]:
     values = values[rows]
     if support_of(gate).faulty(values).any():
         raise InputError(f"{gate.name}: a number lies outside its range or is not finite")
-    if weights is None and (fill := fill_of(gate, without_unasked(table))) is not None and fill.known.any():
+    if weights is None and (fill := fill_of(gate, without_unasked(table))) is not None and (came := fill.needed & fill.known).any():
         # as if labels that wait were like those that came
-        values = values * float(fill.chances[fill.asked].sum() / fill.chances[fill.known].sum())
+        values = values * float(fill.chances[fill.needed].sum() / fill.chances[came].sum())
     heavy = np.ones(len(rows)) if weights is None else weights[rows]
     kept = heavy > 0.0 if gate.metric.kind != "latency" else values != UNKNOWN
     return values[kept], heavy[kept], np.asarray(table["unit_id"])[rows][kept]

@@ -20,8 +20,8 @@ class Requests:
     """Beside the tally of a gate that has requests, for each slot; integers only, and they add up with `+`.
 
     least, greatest: first events of units that wait for their label, by the value that they may have, shape (slots, values), in multiples
-    of 1 / support.one. numbers: pairs of which a label was asked for, those of them that have one, events that wait, and sums of
-    1/propensity in multiples of 2**-16, shape (slots, 7).
+    of 1 / support.one. numbers: pairs of which a label was asked for, those of them that have one, events that wait, and of the pairs
+    whose contribution depends on the label sums of 1/propensity in multiples of 2**-16, shape (slots, 7).
     """
 
     support: Support
@@ -49,11 +49,11 @@ class Requests:
         heavy = None if batch.weights is None else batch.weights[units]
         self.least += counted(self.support, self.least.shape, batch.slots[units], fill.low[units], heavy)
         self.greatest += counted(self.support, self.greatest.shape, batch.slots[units], fill.high[units], heavy)
-        weights = np.rint(np.where(fill.asked, fill.chances, 0.0) * _STEPS).astype(np.int64)
-        one = np.int64(1)
+        weights = np.rint(np.where(fill.needed, fill.chances, 0.0) * _STEPS).astype(np.int64)
+        one, came = np.int64(1), fill.needed & fill.known
         for column, (rows, amount) in enumerate((
-            (fill.asked, one), (fill.known, one), (fill.waits, one), (fill.asked, weights), (fill.known, weights),
-            (fill.asked & batch.first, weights), (fill.known & batch.first, weights),
+            (fill.asked, one), (fill.known, one), (fill.waits, one), (fill.needed, weights), (came, weights),
+            (fill.needed & batch.first, weights), (came & batch.first, weights),
         )):
             np.add.at(self.numbers[:, column], batch.slots[rows], amount if amount is one else weights[rows])
 
@@ -82,7 +82,7 @@ class Requests:
         return Labels(requested=asked, labelled=known, pending=asked - known)
 
     def came(self, slot: int, *, units: bool) -> float | None:
-        """The share of the labels asked for that came, each weighted by 1/propensity; None before the first."""
+        """The share that came of the labels that were asked for and are needed, each weighted by 1/propensity; None before the first."""
         asked, known = (int(n) for n in self.numbers[slot, _WEIGHTS + 2 * units : _WEIGHTS + 2 + 2 * units])
         return known / asked if known else None
 

@@ -23,12 +23,14 @@ from analysis.types import CLASS_KINDS, Gate, Metric, PairTable
 class Fill:
     """What is known of requests, row by row, shape (rows,) each.
 
-    asked: whether a label was asked for, of a pair. waits: whether it has not come, and the contribution is not known without it; low,
-    high: its least and its greatest value then. known: whether the label is there. chances: 1/propensity where asked.
+    asked: whether a label was asked for, of a pair. known: whether the label is there. needed: whether one was asked for and the
+    contribution depends on what it says. waits: whether such a one has not come; low, high: its least and its greatest value then.
+    chances: 1/propensity where asked.
     """
 
     asked: Mask
     known: Mask
+    needed: Mask
     waits: Mask
     low: Floats
     high: Floats
@@ -36,7 +38,8 @@ class Fill:
 
     def take(self, rows: Mask | Ints) -> Fill:
         """The rows that a mask or an index array chooses."""
-        return Fill(self.asked[rows], self.known[rows], self.waits[rows], self.low[rows], self.high[rows], self.chances[rows])
+        return Fill(self.asked[rows], self.known[rows], self.needed[rows], self.waits[rows], self.low[rows], self.high[rows],
+                    self.chances[rows])
 
 
 def asked(gate: Gate) -> bool:
@@ -52,7 +55,11 @@ def asked_rows(table: PairTable) -> Mask:
 
 def without_unasked(table: PairTable) -> PairTable:
     """The table without the labels that nobody asked for: they are a sample of nothing, so no gate that speaks of all pairs takes them."""
-    rows = labelled_rows(table) & ~asked_rows(table)
+    return _without_truth(table, labelled_rows(table) & ~asked_rows(table))
+
+
+def _without_truth(table: PairTable, rows: Mask) -> PairTable:
+    """The table as if no label of these rows had come."""
     if not rows.any():
         return table
     columns = dict(table.columns)
@@ -68,15 +75,14 @@ def fill_of(gate: Gate, table: PairTable) -> Fill | None:
     if not asked(gate):
         return None
     wanted, known = paired_rows(table) & asked_rows(table), _known(metric, table)
-    waits = wanted & ~known
-    low, high = _ends(gate, table)
-    chances = np.where(wanted, weights_of(metric, table), 0.0)
+    low, high = _ends(gate, _without_truth(table, known))
+    chances, telling = np.where(wanted, weights_of(metric, table), 0.0), wanted
     if metric.kind == "precision":
-        waits &= says(table, policy_of(metric), "challenger", ("true",)) == 1.0
+        telling = wanted & (says(table, policy_of(metric), "challenger", ("true",)) == 1.0)
     elif metric.kind not in CLASS_KINDS:
-        waits &= (low != 0.0) | (high != 0.0)  # two losses that are equal whatever is true need no label
+        telling = wanted & ((low != 0.0) | (high != 0.0))  # two losses that are equal whatever is true need no label
         low, high = low * chances, high * chances
-    return Fill(wanted, wanted & known, waits, low, high, chances)
+    return Fill(wanted, wanted & known, telling, telling & ~known, low, high, chances)
 
 
 def _known(metric: Metric, table: PairTable) -> Mask:

@@ -182,6 +182,22 @@ def test_the_estimate_takes_labels_that_wait_to_be_like_those_that_came():
         assert found == pytest.approx(float(true), rel=0.05)
 
 
+def test_labels_that_are_not_needed_do_not_move_the_estimate_of_a_comparison():
+    """Asked about everything, reviewers begin with the disagreements; where both decide alike the difference is known to be 0."""
+    table = stream(60_000, coming=1.0)
+    table = PairTable({**table.columns, "propensity": np.ones(60_000)}, table.words)
+    agree = table["adult.incumbent"] == table["adult.challenger"]
+    gate = Gate(name="wrong", metric=WRONG, word="worse_by_at_most", limit=0.1)
+    plan = Plan((gate,), alpha=0.05, n_stages=1, listed={})
+    true = rows_of(folded(labelled(table, np.ones(60_000, bool), table["hidden"]), plan))["wrong", "None"]
+    first = rows_of(folded(labelled(table, ~agree, table["hidden"]), plan))["wrong", "None"]
+    assert (first.estimate, first.estimate_events) == pytest.approx((true.estimate, true.estimate_events))
+    assert first.lower < first.estimate < first.upper
+    half = ~agree & (np.random.default_rng(3).random(60_000) < 0.5)
+    slow = rows_of(folded(labelled(table, half | agree, table["hidden"]), plan))["wrong", "None"]
+    assert slow.estimate_events == pytest.approx(true.estimate_events, rel=0.1)
+
+
 def test_requests_that_are_not_drawn_as_recorded_are_found_and_missing_labels_are_no_such_sign():
     """xi says that a label was asked for: reviewers who lose labels are slow, a queue that loses requests is wrong."""
     slow = rows_of(folded(stream(20_000, coming=0.5)))
