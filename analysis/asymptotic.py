@@ -89,9 +89,8 @@ class Asymptotic:
 
     def load(self, arrays: dict[str, Ints]) -> None:
         """Take a state that `arrays` gave."""
-        numbers = zip(arrays["n"], arrays["n_nonzero"], arrays["total"], arrays["squares"], strict=True)
-        self.sums = [Sums(int(n), *(int.from_bytes(row.tobytes(), "little", signed=True) for row in rows), int(nonzero))
-                     for n, nonzero, *rows in numbers]
+        numbers = zip(*(arrays[name] for name in ("n", "n_nonzero", "total", "squares")), strict=True)
+        self.sums = [Sums(int(n), _whole(total), _whole(squares), int(n_nonzero)) for n, n_nonzero, total, squares in numbers]
 
     def paths(self, tally: Tally, batch: Batch, look_of_row: Ints, n_looks: int) -> Floats:
         """Log e-value of the fail for each slot and look, shape (slots, looks); takes the batch. Arguments as of `fail_paths`."""
@@ -124,6 +123,10 @@ class Asymptotic:
             return 0.0, 0.0
         wide, look = wide_of(self.test), (one.mean, one.error, one.n)
         return float(wide.log_e_pass(*look)), float(wide.log_e_fail(*look))
+
+
+def _whole(row: Ints) -> int:
+    return int.from_bytes(row.tobytes(), "little", signed=True)
 
 
 def wide_of(test: Test) -> NormalDesign:

@@ -28,7 +28,7 @@ class Detectors:
 
     processes: those of the fail, of equal weight. repeats: whether values are few (0, 1, -1) and have no weights, so that equal blocks are
     computed once. filled: whether contributions may be unknown: each is then (least, greatest, weight, whether it may be none at all) and
-    every process takes the end that is worst for it; else it is (value, weight).
+    every process takes the end that is worst for it, so that a level lies under that of every completion; else it is (value, weight).
     levels: M of each bet after the last whole block, shape (slots, bets). waiting: the contributions since, shape (slots, 32, 2 or 4).
     n: contributions taken. stopped: whether it raised its alarm; it takes nothing more then.
     """
@@ -120,12 +120,16 @@ class Detectors:
         with np.errstate(over="ignore"):
             for k in range(BLOCK):
                 factors = np.concatenate([self._factors(p, blocks[first, k]) for p in self.processes], axis=1)
-                gain = (gain + 1.0) * factors
+                gain = (gain + self._counts(blocks[first, k])) * factors
                 growth *= factors
             path = np.empty((len(blocks), len(levels)))
             for k, one in enumerate(of_block.reshape(-1).tolist()):
                 levels = path[k] = growth[one] * levels + gain[one]
         return path
+
+    def _counts(self, contributions: Floats) -> Floats | float:
+        """1 for each contribution, 0 for one that may be none: M only shrinks there, as it stays what it is if there is none."""
+        return 1.0 - contributions[:, 3:] if self.filled else 1.0
 
     def _factors(self, process: Process, contributions: Floats) -> Floats:
         """The factor of each bet for each contribution, shape (n, bets)."""

@@ -258,3 +258,14 @@ def test_a_challenger_that_gets_worse_is_found_by_labels_that_came_and_never_by_
     assert rows_of(folded(table, plan))["harm", "None"].status is Status.FAIL
     waiting = rows_of(folded(labelled(table, np.zeros(n, bool), table["hidden"]), plan))["harm", "None"]
     assert waiting.alarmed_at is None and waiting.status is Status.UNDECIDED
+
+
+def test_labels_that_wait_raise_no_alarm_however_many_they_are():
+    """Of a harm that may turn out to be none nothing is counted: a level that grew by one at each would reach any line in time."""
+    n, gate = 12_000, Gate(name="harm", metric=HARM, word="below", limit=0.3)
+    table = stream(n, coming=0.0)
+    table = PairTable({**table.columns, "unit_id": np.arange(n).astype(np.uint64), "adult.challenger": np.ones(n, np.int32),
+                       "propensity": np.ones(n)}, table.words)
+    for units in (1, 100):
+        plan = Plan((gate,), alpha=0.05, n_stages=1, listed={}, detect_units=units)
+        assert rows_of(folded(table, plan))["harm", "None"].alarmed_at is None

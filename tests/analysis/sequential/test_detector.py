@@ -122,3 +122,24 @@ def test_evidence_without_bound_raises_the_alarm_and_no_error():
     with np.errstate(all="raise"):
         found = detectors(gate).add(np.zeros(4_000, np.int64), rows(np.ones(4_000)), np.array([1e12]))
     assert found == {0: BLOCK - 1}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([-1.0, 0.0, 1.0]), st.sampled_from(["known", "waits", "may be none"]),
+                          st.sampled_from([-1.0, 0.0, 1.0, None])), min_size=64, max_size=64), st.sampled_from([GATES[1], GATES[2]]))
+def test_with_unknown_contributions_each_level_lies_under_that_of_every_completion(stream, gate):
+    """An alarm that was raised while labels wait stays true, whatever they say, also that they are no contribution at all."""
+    fails = prepare(gate).design.fail
+    single = Detectors(fails, repeats=False, filled=True)
+    single.grow(1)
+    rows = [(x, x, 1.0, kind == "may be none") if kind != "waits" else (-1.0, 1.0, 1.0, False) for x, kind, _ in stream]
+    single.add(np.zeros(64, np.int64), np.array(rows, float), np.array([1e300]))
+    level = []
+    for process in fails:
+        m = np.zeros(len(process.bets.fractions))
+        for x, kind, later in stream:
+            value = later if kind == "waits" and later is not None else x
+            if not (kind == "may be none" and later is None):
+                m = process.factors(np.array([value]), np.ones(1))[0] * (m + 1.0)
+        level.append(m)
+    assert (single.levels[0] <= np.concatenate(level) * (1.0 + 1e-9)).all()
