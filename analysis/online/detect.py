@@ -15,7 +15,7 @@ Source: Shin, Ramdas & Rinaldo (2024), e-detectors; STATISTICS 6.7 and 6.10.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ _LARGEST = 1e300
 class PairWatch:
     """The exact detector of one gate and what it is split by. sign: 1 where more is better, -1 where less is."""
 
+    n_first: ClassVar[int] = 1
     processes: tuple[Process, ...]
     n_slots: int
     sign: float
@@ -90,7 +91,7 @@ class BatchWatch:
         self.n, self.stopped = np.zeros(self.n_slots, np.int64), np.zeros(self.n_slots, np.int64)
 
     def take(self, slot: int, rows: Rows, pairs: Floats, enough: float) -> bool:
-        """Whether it raises its alarm with these units: at K N / (alpha n_first), as N pairs are so many batches at most."""
+        """Whether it raises its alarm with these units: at K N / (alpha n_first), as N >= n_first pairs are so many batches at most."""
         if self.stopped[slot]:
             return False
         left = np.concatenate([self.waiting[slot], np.stack([np.asarray(row, np.float64) for row in rows], axis=-1)])

@@ -254,7 +254,10 @@ class OnlineEvidence:
         """Let the change detectors of these gates take what a slot was given."""
         for gate in users:
             watch = self._watches.get((gate.name, item))
-            if watch is not None and slot < watch.n_slots and watch.take(slot, rows, pairs, self.plan.alarm_level):
+            if watch is None or slot >= watch.n_slots:
+                continue
+            enough = max(self.plan.detect_units, watch.n_first) / self.plan.fail_level
+            if watch.take(slot, rows, pairs, enough):
                 self._fails.alarm(gate, item, {} if self._misdrawn(gate) else {slot: look})
 
     def _slots_of(self, item: Item, places: Ints) -> Ints:

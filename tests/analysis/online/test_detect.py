@@ -75,6 +75,12 @@ def test_an_equal_challenger_raises_no_alarm(gate, rate):
         assert evidence.alarmed_at("harm") is None and evidence.results()[0].status is not Status.FAIL
 
 
+def test_a_promise_over_fewer_units_than_a_batch_has_is_one_over_a_batch():
+    """No line lies lower than that of a single batch: one under 1 would be reached by whatever comes first."""
+    evidence = judged(COUNTED, midway(6_000, before=1.0, after=1.0, count=True), detect_units=10)
+    assert int(evidence._watches["harm", ()].n[0]) > 0 and evidence.alarmed_at("harm") is None
+
+
 def test_a_harm_in_one_region_is_found_there():
     """With each every listed value has a detector of its own, of its own units, at the level of a member."""
     seen, told, looks = midway(120_000, before=0.03, after=0.09, seed=2)
