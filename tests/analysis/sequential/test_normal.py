@@ -118,3 +118,19 @@ def test_false_claims_stay_below_alpha_at_every_look_after_the_burn_in(side):
     assert (found >= log(20)).any(axis=1).sum() <= 34  # 0.999 quantile of Binomial(400, 0.05)
     naive = (mean[looks] - 1.0) / error[looks] * (-1.0 if side == "pass" else 1.0)
     assert (naive >= 1.645).any(axis=1).mean() > 0.2
+
+
+def test_of_a_rare_rate_it_claims_far_too_often_before_a_hundred_events():
+    """Why no rate of pairs may be read so, and why a hundred values other than 0 are waited for: a rate of 0.01, at its limit."""
+    rng, runs = np.random.default_rng(1), 400
+    made, n = design_wide("below", 0.01, 5_000), np.arange(1, 20_001)
+    claims = {"unit 100": 0, "unit 1,000": 0, "event 100": 0}
+    for _ in range(runs):
+        events = np.cumsum(rng.random(20_000) < 0.01)
+        mean = events / n
+        error = np.sqrt(mean * (1.0 - mean) / n)
+        found = (error > 0.0) & (made.log_e_pass(mean, np.where(error > 0.0, error, 1.0), n) >= log(20))
+        for name, since in (("unit 100", n >= 100), ("unit 1,000", n >= 1_000), ("event 100", events >= 100)):
+            claims[name] += bool(found[since].any())
+    assert claims["unit 100"] / runs == pytest.approx(0.14, abs=0.03) and claims["unit 1,000"] / runs == pytest.approx(0.09, abs=0.03)
+    assert claims["event 100"] <= 34  # 0.999 quantile of Binomial(400, 0.05)
