@@ -134,3 +134,19 @@ def test_of_a_rare_rate_it_claims_far_too_often_before_a_hundred_events():
             claims[name] += bool(found[since].any())
     assert claims["unit 100"] / runs == pytest.approx(0.14, abs=0.03) and claims["unit 1,000"] / runs == pytest.approx(0.09, abs=0.03)
     assert claims["event 100"] <= 34  # 0.999 quantile of Binomial(400, 0.05)
+
+
+@pytest.mark.parametrize("percents", [(1, 50), (1, 5, 25, 50), (50, 1)], ids=str)
+@pytest.mark.parametrize("decide_at", [2_000, 200_000])
+def test_a_ramp_of_percents_is_under_alpha_though_units_are_then_no_measure_of_information(percents, decide_at):
+    """r counts units of both arms; at 50 % a unit tells 25 times as much as at 1 %. The difference is drawn as the normal that it nears."""
+    rng, runs = np.random.default_rng(5), 1_000
+    n, told = [0.0], [0.0]
+    for share in (percent / 100.0 for percent in percents):
+        units = np.geomspace(1_000.0, 20_000.0, 60) / min(share, 1.0 - share)
+        n, told = [*n, *(n[-1] + units)], [*told, *(told[-1] + units * share * (1.0 - share))]
+    steps = rng.normal(size=(runs, len(n) - 1)) * np.sqrt(np.diff(told))
+    estimate = np.cumsum(steps, axis=1) / told[1:]
+    made = design_wide("better_by_more_than", 0.0, decide_at)
+    found = made.log_e_pass(estimate, np.broadcast_to(np.array(told[1:]) ** -0.5, estimate.shape), np.broadcast_to(n[1:], estimate.shape))
+    assert (found >= log(20)).any(axis=1).sum() <= 72  # 0.999 quantile of Binomial(1,000, 0.05)
