@@ -174,10 +174,20 @@ def contributions_of(gate: Gate, table: PairTable) -> tuple[Floats, Floats | Non
     known, weights = rows_of(_own_domain(metric), table), weights_of(metric, table)
     if metric.requested:  # a label that nobody asked for is no part of the sample
         known &= ~np.isnan(table["propensity"])
+        values = np.where(known & _beyond(metric, table), np.nan, values)
     trusted = ~np.isnan(weights)
     if metric.kind in CLASS_KINDS:
         return np.where(known, np.where(trusted, values, np.nan), 0.0), np.where(known & trusted, weights, 0.0)
     return np.where(known, values * weights, 0.0), None
+
+
+def _beyond(metric: Metric, table: PairTable) -> Mask:
+    """On which rows a squared error is over its bound, shape (rows,): while the label waited it was filled as if none could be."""
+    if metric.loss != "squared_error":
+        return np.zeros(len(table), bool)
+    largest = np.fmax(of_lane(metric, table, "incumbent"), of_lane(metric, table, "challenger"))
+    beyond: Mask = largest > needed(metric.bound, "bound", metric) * (1.0 + 1e-9)
+    return beyond
 
 
 def weights_of(metric: Metric, table: PairTable) -> Floats:

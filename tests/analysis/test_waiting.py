@@ -269,3 +269,16 @@ def test_labels_that_wait_raise_no_alarm_however_many_they_are():
     for units in (1, 100):
         plan = Plan((gate,), alpha=0.05, n_stages=1, listed={}, detect_units=units)
         assert rows_of(folded(table, plan))["harm", "None"].alarmed_at is None
+
+
+def test_a_truth_outside_the_range_stops_a_comparison_of_squared_errors_that_were_filled_inside_it():
+    """(20 - 50)^2 - (12 - 50)^2 is -544; while the label waited it was -416 at worst, the most that errors of at most 30 allow."""
+    gate = Gate(name="squares", metric=replace(SQUARED, bound=900.0), word="worse_by_at_most", limit=20.0)
+    plan, table = Plan((gate,), alpha=0.05, n_stages=1, listed={}), stream(200, coming=1.0)
+    table = PairTable({**table.columns, "age.incumbent": np.full(200, 20.0), "age.challenger": np.full(200, 12.0)}, table.words)
+    asked = np.flatnonzero(~np.isnan(table["propensity"]))
+    far = labelled(table, np.isin(np.arange(200), asked), np.where(np.arange(200) == asked[3], 50.0, table["hidden"]))
+    evidence = Evidence(plan, True)
+    evidence.fold(far, np.array([24 * HOUR_US]))
+    assert [row.reason for row in evidence.results()] == ["compute_error"]
+    assert not folded(table, plan).broken
