@@ -67,9 +67,10 @@ class Controller:
         """Returns how many records it made or told. `wait_s` is not used: the caller paces a controller.
 
         1 read the state (of several challengers: the seat before it)   2 read the verdict published, and how old it is   3 find the next
-        move; one that begins to serve takes the seat   4 append one record behind the head that the state was read from (somebody was
-        faster: nothing was done, and the next step reads again); where there is no move, seal what a person's word rests on, in a record of
-        its own   5 tell what was appended. A crash before 4 has done nothing, one after it is told the next time.
+        move; for one that begins to serve ask whether the seat can be had, seal what the move rests on, and take the seat   4 append one
+        record behind the head that the state was read from (somebody was faster: nothing was done, and the next step reads again); where
+        there is no move, seal what a person's word rests on, in a record of its own   5 tell what was appended. A crash before 4 has done
+        nothing, one after it is told the next time.
         """
         if self._seating is not None:
             self._seating.look()
@@ -93,6 +94,12 @@ class Controller:
         if isinstance(move, Wait):
             self._frontier = None
             return self._tidy(state)
+        stage = state.stage if move.stage is None else move.stage
+        after = replace(state, standing=MOVES[state.standing][move.kind], stage=stage)
+        seating = self._seating if not serves(state) and percent(self.rollout, after) else None
+        if seating is not None and self._refused(seating.refused()):
+            self._frontier = None
+            return 0
         since = self._since(move.kind, verdict)
         if since is None:
             return 0
@@ -100,13 +107,11 @@ class Controller:
         if rests is None:
             self._frontier = None
             return 0
-        stage = state.stage if move.stage is None else move.stage
-        after = replace(state, standing=MOVES[state.standing][move.kind], stage=stage)
         record = body(
             move.kind, rollout=self.rollout.name, at=self._clock.now(), by=CONTROLLER, reason="; ".join(move.reasons), stage=stage,
             since=since, percent=percent(self.rollout, after), **rests,
         )  # fmt: skip
-        if not self._may(state, after):
+        if seating is not None and self._refused(seating.take(state)):
             return 0
         try:
             self._journal.append(record, after=state.head)
@@ -131,15 +136,12 @@ class Controller:
             self._log.info("rollout.sealed", of=word.hash, kind=word.kind)
         return 1
 
-    def _may(self, state: State, after: State) -> bool:
-        """Whether a move may be appended: one that begins to serve needs the seat of the family, taken for this very head."""
-        if self._seating is None or serves(state) or not percent(self.rollout, after):
-            return True
-        waits = self._seating.take(state)
+    def _refused(self, waits: tuple[str, ...]) -> bool:
+        """Whether the seat of the family, without which no move may begin to serve, cannot be had; why is said once."""
         if waits and waits != self._waits:
             self._log.info("move.waits", reason=waits[0])
         self._waits = waits
-        return not waits
+        return bool(waits)
 
     def _tidy(self, state: State) -> int:
         """Gives back a seat that is not needed; returns how many records that took."""
