@@ -66,8 +66,8 @@ def register(
 def _register_family(family: Family, directory: Directory) -> None:
     """Writes which challengers share a mirror, once and for good. Raises UsageError when they are others."""
     entry = json.dumps({"challengers": list(family.challengers)}).encode()
-    found = json.loads(directory.register(family.name, entry)).get("challengers")
-    if found != list(family.challengers):
+    found = json.loads(directory.register(family.name, entry)).get("challengers") or []
+    if sorted(found) != sorted(family.challengers):
         was = f"with the challengers {', '.join(found)}" if found else "with one challenger"
         raise UsageError(
             f"rollout {family.name} was created {was}, and this config has {', '.join(family.challengers)}: they share one mirror, "

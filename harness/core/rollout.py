@@ -315,7 +315,7 @@ class Rollout:
         recorded = {name: dict(policy.recorded) for name, policy in self.policies.items() if policy.recorded}
         shape["models"] = {lane: model.percent for lane, model in self.models.items()}
         if self.family is not None:
-            shape |= {"rollout": self.family.name, "challengers": list(self.family.challengers)}
+            shape |= {"rollout": self.family.name, "challengers": sorted(self.family.challengers)}
             outputs: Any = self.document["outputs"]
             shape["outputs"] = {name: {k: v for k, v in words.items() if k != CHALLENGER} for name, words in outputs.items()}
         return sha256(json.dumps([LAYOUT, shape, recorded], sort_keys=True).encode()).hexdigest()[:16]

@@ -110,6 +110,21 @@ def test_other_challengers_under_the_same_name_are_refused(wirings: dict[str, Wi
         create(config.load(changed(configs, tmp_path, only("challenger"))), redis_url, redis_url)
 
 
+def test_the_order_in_which_challengers_are_written_is_none_of_their_names(
+    wirings: dict[str, Wiring], shadow: Shadow, redis_url: str, configs: Path, tmp_path: Path
+):
+    """It is no part of a config's hash: the same config goes on, and can be amended."""
+
+    def turned(document: dict[str, Any]) -> None:
+        document["models"] = dict(reversed(document["models"].items()))
+
+    path = changed(configs, tmp_path, turned)
+    for rollout in config.load_all(path):
+        assert create(rollout, redis_url, redis_url).rollout.version == wirings[rollout.name].rollout.version
+    at = ("--reason", "again", "--store", redis_url)
+    assert shadow("amend", path, "--challenger", "plain", *at).code == 0
+
+
 def test_a_name_of_one_challenger_cannot_become_that_of_several(redis_url: str, redis_db: redis.Redis, configs: Path, tmp_path: Path):
     """Its mirror holds frames of another shape."""
 
