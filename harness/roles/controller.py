@@ -18,7 +18,7 @@ from harness.core.errors import HeadMoved, RecordError
 from harness.core.reading import microseconds, timestamp
 from harness.core.records import CONTROLLER, body, evidence_of
 from harness.core.rollout import Rollout
-from harness.core.stages import MOVES, State, Wait, Word, named, next_move, percent, serves, to_seal
+from harness.core.stages import FORWARD, MOVES, State, Wait, Word, named, next_move, percent, serves, to_seal
 from harness.core.verdicts import staleness
 from harness.ports.clock import Clock
 from harness.ports.journal import Journal
@@ -30,7 +30,6 @@ from harness.roles.standing import Follower
 
 LOOK_EVERY = 200_000  # microseconds between two steps of a worker that found nothing to do
 
-FORWARD = ("entered", "promoted")
 Evidence = Callable[[State, Mapping[str, Any]], Mapping[str, Any]]
 """The state and the verdict of a move to the keys of its record that say what it rests on."""
 Words = Callable[[State, Word], Mapping[str, Any]]

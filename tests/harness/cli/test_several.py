@@ -179,4 +179,7 @@ def test_a_verdict_that_would_promote_holds_beside_one_that_serves(wirings: dict
         for beside, expected in (((), said), (("waits: `x` is in canary",), held)):
             verdict = decide.verdict(rollout, ledger, State, clock, code_version="1", beside=lambda beside=beside: beside)
             assert verdict["verdict"] == expected
-            assert verdict["reasons"][: len(beside)] == list(beside)
+            waits = [reason for reason in verdict["reasons"] if reason.startswith("waits: `x`")]
+            assert waits == ([] if said == "rollback" else list(beside)), "a rollback waits for nobody"
+        if said == "rollback":
+            assert decide.waits_for(rollout, ledger, State, clock, beside=lambda: ("waits: `x` is in canary",)) == []
