@@ -39,7 +39,8 @@ Reason = Literal["split", "static", "stale", "error", "no_unit"]
 class Assignment:
     """The assignment document: what share of the units the challenger serves, and by which record. as_of: when it was read, RFC 3339.
 
-    arms: the rollout whose hash decides; of several challengers that of the one which serves now, if any, as in `age.fast`.
+    arms: the rollout whose hash decides; of several challengers that of the one which serves now, if any, as in `age.fast`. challenger: its
+    name, as the config writes it, and as an exposure of its arm must say it.
     """
 
     rollout: str
@@ -51,11 +52,7 @@ class Assignment:
     head: str
     as_of: str
     arms: str = ""
-
-    @property
-    def challenger(self) -> str:
-        """The name of the challenger, as the config writes it."""
-        return self.arms.removeprefix(f"{self.rollout}.") if self.arms and self.arms != self.rollout else CHALLENGER
+    challenger: str = CHALLENGER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +90,10 @@ def read(found: object, rollout: str, hasher: Hasher) -> Assignment:
     arms = found.get("arms", rollout)
     if not isinstance(arms, str) or (arms != rollout and not arms.startswith(f"{rollout}.")):
         raise ValueError("arms: expected the rollout, or one of its challengers")
-    return Assignment(rollout=rollout, percent=float(percent), stage=stage, arms=arms, **texts)  # type: ignore[arg-type]
+    challenger = found.get("challenger", CHALLENGER if arms == rollout else arms.removeprefix(f"{rollout}."))
+    if not isinstance(challenger, str) or not challenger:
+        raise ValueError("challenger: expected text")
+    return Assignment(rollout=rollout, percent=float(percent), stage=stage, arms=arms, challenger=challenger, **texts)  # type: ignore[arg-type]
 
 
 def choose(document: Assignment, unit: object, hasher: Hasher) -> Arm:

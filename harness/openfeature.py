@@ -12,7 +12,7 @@ from openfeature.exception import ErrorCode, ProviderNotReadyError
 from openfeature.flag_evaluation import FlagResolutionDetails, FlagValueType, Reason
 from openfeature.provider import AbstractProvider, Metadata
 
-from harness.assign import INCUMBENT, STALE_AFTER_S, Arm, Assigner
+from harness.assign import CHALLENGER, INCUMBENT, STALE_AFTER_S, Arm, Assigner
 
 _REASONS = {"split": Reason.SPLIT, "static": Reason.STATIC, "stale": Reason.STALE, "error": Reason.ERROR, "no_unit": Reason.ERROR}
 _GOOD = ("split", "static", "no_unit")
@@ -132,6 +132,7 @@ def _metadata(rollout: str, found: Arm) -> dict[str, bool | int | float | str]:
     if document is not None:
         said |= {"config_sha256": document.config_sha256, "stage": document.stage, "kind": document.kind}
         said |= {"percent": document.percent, "head": document.head}
+        said |= {"challenger": document.challenger} if document.challenger != CHALLENGER else {}
     return said
 
 

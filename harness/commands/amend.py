@@ -84,7 +84,7 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 
 def _same_shape(before: Mapping[str, Any], after: Rollout, *, family: Family | None) -> None:
     fixed = [key for key in _changed(before, after.document) if key not in AMENDABLE]
-    if _lanes(before) != _lanes(after.document) or family != after.family:
+    if _lanes(before) != _lanes(after.document) or _beside(family) != _beside(after.family):
         fixed.append("models (other lanes)")
     if fixed:
         raise UsageError(
@@ -95,3 +95,8 @@ def _same_shape(before: Mapping[str, Any], after: Rollout, *, family: Family | N
 
 def _lanes(document: Mapping[str, Any]) -> list[str]:
     return sorted(document["models"])
+
+
+def _beside(family: Family | None) -> tuple[str, ...]:
+    """Who shares a mirror; the order in which a config has them is no part of it."""
+    return () if family is None else (family.name, family.challenger, *sorted(family.challengers))

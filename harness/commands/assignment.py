@@ -29,4 +29,5 @@ def document(rollout: Rollout, state: State, *, at: int, hasher: Hasher, asked: 
         "as_of": timestamp(at),
         "secret_check": secret_check(name, hasher.of(name)),
         **({} if name == rollout.name else {"arms": rollout.name}),
+        **({} if rollout.family is None else {"challenger": rollout.family.challenger}),
     }

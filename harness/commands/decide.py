@@ -14,7 +14,20 @@ from analysis.evidence import Evidence, combine
 from harness.core.accounting import Counts
 from harness.core.errors import RecordError, UsageError
 from harness.core.rollout import Rollout
-from harness.core.stages import NOT_BEGUN, Standing, State, Wait, is_of, named, next_move, read_by, serves, since_text, standpoint
+from harness.core.stages import (
+    FORWARD,
+    NOT_BEGUN,
+    Standing,
+    State,
+    Wait,
+    is_of,
+    named,
+    next_move,
+    read_by,
+    serves,
+    since_text,
+    standpoint,
+)
 from harness.core.verdicts import HOLD, PROMOTE, ROLLBACK, damaged, staleness, verdict_document
 from harness.ports.clock import Clock
 from harness.ports.ledger import Ledger, Published
@@ -61,7 +74,7 @@ def verdict(
     elif not is_of(found, state):
         counted: dict[str, Any] = {name: found[name] for name in KEPT if name in found}
         found = {**unlooked(rollout, state, code_version=code_version), **counted, "reasons": [NOT_BEGUN]}
-    others = () if state.final or serves(state) else beside()
+    others = () if state.final or serves(state) or found["verdict"] == ROLLBACK else beside()
     return _in_force({**found, **_standing(rollout, state)}, state, [*old, *others])
 
 
@@ -101,6 +114,8 @@ def waits_for(rollout: Rollout, ledger: Ledger, where: Callable[[], State], cloc
         return [NO_LOOK]
     found = parsed(published)
     move = next_move(rollout, state, found, stale=staleness(published.looked, found["expires"], clock.now()))
+    if not isinstance(move, Wait) and move.kind not in FORWARD:
+        return []
     others = [] if state.final or serves(state) else list(beside())
     return [*move.reasons, *others] if isinstance(move, Wait) else others
 

@@ -13,14 +13,13 @@ from harness.core import dossier
 from harness.core.errors import RecordError, UsageError
 from harness.core.rollout import Rollout
 from harness.core.sealed import Sealed
-from harness.core.stages import Record, State, still_wanted
+from harness.core.stages import FORWARD, Record, State, still_wanted
 from harness.core.verdicts import row_document
 from harness.ports.archive import Archive
 from harness.roles.recount import Asked, recount
 from harness.roles.sealing import NO_LOOK, from_sums, in_stage, refold
 
 LEVELS = ("chain", "statistics", "pairs")
-FORWARD = ("entered", "promoted")
 AS_RECORDED = "the gates of two arms and the people served stand as recorded: its release sealed no observations"
 Differing = tuple[str, Any, Any]
 """What, what was found, what was expected."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.core.errors import HeadMoved, UsageError
 from harness.core.records import Author, body
-from harness.core.rollout import Family, Rollout
+from harness.core.rollout import LAYOUT, Family, Rollout
 from harness.ports.clock import Clock
 from harness.ports.directory import Directory
 from harness.ports.journal import ROOT, Journal
@@ -36,8 +36,8 @@ def register(
 ) -> Registered:  # fmt: skip
     """Creates a rollout, or finds it as it was created and last amended. by: who creates it; that person's approval will not count.
 
-    Raises UsageError when the name was created with another config (its gates would mix two questions), other challengers beside it, or
-    another number of shards.
+    Raises UsageError when the name was created with another config (its gates would mix two questions), other challengers beside it,
+    another number of shards, or by a release with another layout of rows.
     """
     if rollout.family is not None:
         _register_family(rollout.family, directory)
@@ -66,8 +66,8 @@ def register(
 def _register_family(family: Family, directory: Directory) -> None:
     """Writes which challengers share a mirror, once and for good. Raises UsageError when they are others."""
     entry = json.dumps({"challengers": list(family.challengers)}).encode()
-    found = json.loads(directory.register(family.name, entry)).get("challengers")
-    if found != list(family.challengers):
+    found = json.loads(directory.register(family.name, entry)).get("challengers") or []
+    if sorted(found) != sorted(family.challengers):
         was = f"with the challengers {', '.join(found)}" if found else "with one challenger"
         raise UsageError(
             f"rollout {family.name} was created {was}, and this config has {', '.join(family.challengers)}: they share one mirror, "
@@ -79,7 +79,8 @@ def entry_of(rollout: Rollout, *, shards: int) -> dict[str, Any]:
     """What the directory, and the record of its question, say of a rollout."""
     folder = str(rollout.folder.resolve())
     family = {} if rollout.family is None else {"family": asdict(rollout.family)}
-    return {"config": dict(rollout.document), "folder": folder, "shards": shards, "sha256": rollout.sha256, **family}
+    document = dict(rollout.document)
+    return {"config": document, "folder": folder, "shards": shards, "sha256": rollout.sha256, "layout": LAYOUT, **family}
 
 
 def replaced(rollout: Rollout, *, shards: int, directory: Directory) -> Registered:
@@ -104,8 +105,9 @@ def find(name: str | None, directory: Directory) -> Registered:
 
 
 def names(directory: Directory) -> list[str]:
-    """The rollouts of a store, by name."""
-    return sorted(name for name, entry in directory.all().items() if _challengers(entry) is None)
+    """The rollouts of a store that this release can read, by name."""
+    entries = {name: json.loads(entry) for name, entry in directory.all().items()}
+    return sorted(name for name, entry in entries.items() if "challengers" not in entry and entry.get("layout") == LAYOUT)
 
 
 def family(name: str, directory: Directory) -> tuple[str, ...]:
@@ -125,6 +127,11 @@ def _parse(name: str, entry: bytes) -> Registered:
         raise UsageError(
             f"rollout {name} was created with the challengers {', '.join(found['challengers'])}, which share its topics; "
             "give this config another name"
+        )
+    if found.get("layout") != LAYOUT:
+        raise UsageError(
+            f"rollout {name}: another release created it and laid its rows out otherwise, so this one cannot tell their columns apart; "
+            "read it with that release, or give the config another name or another --data folder or store"
         )
     beside = found.get("family")
     return Registered(

@@ -10,7 +10,6 @@ from harness.config.shape import Parts
 from harness.config.words import ChoiceLine, HarmWords, LineByLane, LineBySegment, PolicyWords
 from harness.core.rollout import TRUE_FALSE, Choice, Harm, Line, Output, Policy, Segment
 
-_LANES = ("incumbent", "challenger", "replica")
 LineWords = float | LineBySegment | LineByLane
 
 

@@ -76,7 +76,6 @@ def _kind(value: object) -> str:
 
 
 NAME = r"^[A-Za-z_][A-Za-z0-9_-]{0,99}$"
-ATTRIBUTE = r"^[a-z][a-z0-9]{0,99}$"
 POINTER = r"^(/([^/~]|~[01])*)+$"
 ANSWER_POINTER = r"^(/([^/~]|~[01])*)*$"
 PLACE = r"^([a-z][a-z0-9]{0,99}|(/([^/~]|~[01])*)+)$"

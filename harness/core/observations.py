@@ -94,14 +94,18 @@ class ObservationReader:
     def _of_exposure(self, spec: Exposures) -> Callable[[Any], tuple[float, float] | str]:
         family = self._family
         own, others = (family.challenger, family.siblings) if family is not None else (CHALLENGER, ())
+        names = {CHALLENGER: CHALLENGER, own: CHALLENGER, ARMS[0]: ARMS[0]}
+        if others:  # `challenger` alone may be any of them
+            names = {own: CHALLENGER, ARMS[0]: ARMS[0]}
+        expected = "incumbent, or the name of one of several challengers" if others else "incumbent or challenger"
 
         def numbers(data: Any) -> tuple[float, float] | str:
-            arm = resolve(data, spec.arm)
-            if arm in others:
+            said = resolve(data, spec.arm)
+            if said in others:
                 return OTHERS
-            arm = CHALLENGER if arm == own else arm
-            if arm not in ARMS:
-                return f"{spec.arm}: expected incumbent or challenger"
+            arm = names.get(said) if isinstance(said, str) else None
+            if arm is None:
+                return f"{spec.arm}: expected {expected}"
             percent = math.nan if spec.percent is None else finite(resolve(data, spec.percent))
             if percent is None or not (math.isnan(percent) or 0.0 <= percent <= 100.0):
                 return f"{spec.percent}: expected a percent from 0 to 100"

@@ -226,7 +226,7 @@ def _number_reader(output: Output, find: Callable[[object], object]) -> Callable
 
 
 def outputs_reader(outputs: Mapping[str, Output], lane: str) -> Callable[[object], tuple[OutputValue, ...] | None]:
-    """What reads every output of one lane's answers, in the config's order; None (a bad output) if any of them is bad."""
+    """What reads every output of one lane's answers, in the order of rows; None (a bad output) if any of them is bad."""
     readers = [_output_reader(output, lane) for output in outputs.values()]
     if len(readers) == 1:
         only = readers[0]

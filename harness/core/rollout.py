@@ -16,6 +16,9 @@ from analysis.types import Gate
 
 AMENDABLE = ("models", "policies", "harms", "gates", "alpha", "detect", "stages", "keep", "expires")
 """What a new attempt may change: the question, never what is read and stored."""
+LAYOUT = 2
+"""How frames and rows are laid out: 2 is by names; before, it was in the order of the config's keys, which nothing that is stored tells,
+and observations had no segments."""
 CHALLENGER = "challenger"
 LANES = ("incumbent", CHALLENGER, "replica")
 MISSING_REASONS = ("timeout", "error", "bad_output", "shed", "no_answer")
@@ -305,17 +308,17 @@ class Rollout:
 
     @property
     def version(self) -> str:
-        """What frames carry of the config: 16 hex digits of a hash over all that shapes what is read and stored, which no amendment may
-        change. Gates, lines, stages and the models' addresses are no part of it; the challengers of a family have one, as they have one
-        mirror."""
+        """What frames carry of the config: 16 hex digits of a hash over the layout and all that shapes what is read and stored, which no
+        amendment may change. Gates, lines, stages and the models' addresses are no part of it; the challengers of a family have one, as
+        they have one mirror."""
         shape = {key: value for key, value in self.document.items() if key not in AMENDABLE}
         recorded = {name: dict(policy.recorded) for name, policy in self.policies.items() if policy.recorded}
         shape["models"] = {lane: model.percent for lane, model in self.models.items()}
         if self.family is not None:
-            shape |= {"rollout": self.family.name, "challengers": list(self.family.challengers)}
+            shape |= {"rollout": self.family.name, "challengers": sorted(self.family.challengers)}
             outputs: Any = self.document["outputs"]
             shape["outputs"] = {name: {k: v for k, v in words.items() if k != CHALLENGER} for name, words in outputs.items()}
-        return sha256(json.dumps([shape, recorded], sort_keys=True).encode()).hexdigest()[:16]
+        return sha256(json.dumps([LAYOUT, shape, recorded], sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def mirror(self) -> str:

@@ -263,6 +263,9 @@ def alpha_share(attempt: int) -> float:
 
 
 # --------------------------------------------------------------------------------------------------------------------- moves
+FORWARD = ("entered", "promoted")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
     """What the controller does next. kind: of the record. stage: the index that is entered; None when none is."""

@@ -195,11 +195,6 @@ class RowLayout:
         said = tuple(None if kind == NO_TRUTH else bool(value) if kind == BOOLEAN else value for kind, value in pairs)
         return Outcome(-1, row[:ID_BYTES], time, number, said, None if propensity != propensity else propensity)
 
-    def label_order(self, row: bytes) -> tuple[int, int]:
-        """(time, number) of a row's label, by which the last one counts; (-1, 0) without one."""
-        *_, time, number, _ = self._label.unpack_from(row, self.label_at)
-        return time, number
-
     def facts(self, row: bytes) -> tuple[int, dict[str, str]]:
         """(arrival time, lane -> status) of a packed row; a lane that was not asked is left out."""
         record = np.frombuffer(row, self.dtype, count=1)[0]

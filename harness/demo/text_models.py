@@ -21,8 +21,6 @@ from typing import Any
 
 from harness.core.errors import UsageError
 
-REMOVES_AT = 0.8  # as in moderation.yaml
-
 _EDGES = "“”\"'.,:;?!()"
 _QUOTED = re.compile(r"“[^”]*”|\"[^\"]*\"")
 _WORD = re.compile(r"\S*[^\W\d_]\S*")  # with a letter at least: 2026 stays a year

@@ -47,7 +47,6 @@ from harness.pages.words import (
 )
 
 MOST_ROWS = 60
-FEW_ROWS = 8
 WIDE, NARROW = 720.0, 372.0
 
 

@@ -17,7 +17,8 @@ ROW = [("unit", "<u8"), ("arrived", "<i8"), ("value", "<f8"), ("of", "<f8"), ("s
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """How far one source was read. position: the last record (-1: none). arrived: no later row has an arrival time at or before it,
-    microseconds. read = invalid + duplicates + rows; overrun: times that records were lost before they were read."""
+    microseconds. read = invalid + duplicates + rows, and exposures to another of several challengers. overrun: times that records were
+    lost before they were read."""
 
     position: int = -1
     arrived: int = 0

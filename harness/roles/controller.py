@@ -18,7 +18,7 @@ from harness.core.errors import HeadMoved, RecordError
 from harness.core.reading import microseconds, timestamp
 from harness.core.records import CONTROLLER, body, evidence_of
 from harness.core.rollout import Rollout
-from harness.core.stages import MOVES, State, Wait, Word, named, next_move, percent, serves, to_seal
+from harness.core.stages import FORWARD, MOVES, State, Wait, Word, named, next_move, percent, serves, to_seal
 from harness.core.verdicts import staleness
 from harness.ports.clock import Clock
 from harness.ports.journal import Journal
@@ -30,7 +30,6 @@ from harness.roles.standing import Follower
 
 LOOK_EVERY = 200_000  # microseconds between two steps of a worker that found nothing to do
 
-FORWARD = ("entered", "promoted")
 Evidence = Callable[[State, Mapping[str, Any]], Mapping[str, Any]]
 """The state and the verdict of a move to the keys of its record that say what it rests on."""
 Words = Callable[[State, Word], Mapping[str, Any]]
@@ -67,9 +66,10 @@ class Controller:
         """Returns how many records it made or told. `wait_s` is not used: the caller paces a controller.
 
         1 read the state (of several challengers: the seat before it)   2 read the verdict published, and how old it is   3 find the next
-        move; one that begins to serve takes the seat   4 append one record behind the head that the state was read from (somebody was
-        faster: nothing was done, and the next step reads again); where there is no move, seal what a person's word rests on, in a record of
-        its own   5 tell what was appended. A crash before 4 has done nothing, one after it is told the next time.
+        move; for one that begins to serve ask whether the seat can be had, seal what the move rests on, and take the seat   4 append one
+        record behind the head that the state was read from (somebody was faster: nothing was done, and the next step reads again); where
+        there is no move, seal what a person's word rests on, in a record of its own   5 tell what was appended. A crash before 4 has done
+        nothing, one after it is told the next time.
         """
         if self._seating is not None:
             self._seating.look()
@@ -93,6 +93,12 @@ class Controller:
         if isinstance(move, Wait):
             self._frontier = None
             return self._tidy(state)
+        stage = state.stage if move.stage is None else move.stage
+        after = replace(state, standing=MOVES[state.standing][move.kind], stage=stage)
+        seating = self._seating if not serves(state) and percent(self.rollout, after) else None
+        if seating is not None and self._refused(seating.refused()):
+            self._frontier = None
+            return 0
         since = self._since(move.kind, verdict)
         if since is None:
             return 0
@@ -100,13 +106,11 @@ class Controller:
         if rests is None:
             self._frontier = None
             return 0
-        stage = state.stage if move.stage is None else move.stage
-        after = replace(state, standing=MOVES[state.standing][move.kind], stage=stage)
         record = body(
             move.kind, rollout=self.rollout.name, at=self._clock.now(), by=CONTROLLER, reason="; ".join(move.reasons), stage=stage,
             since=since, percent=percent(self.rollout, after), **rests,
         )  # fmt: skip
-        if not self._may(state, after):
+        if seating is not None and self._refused(seating.take(state)):
             return 0
         try:
             self._journal.append(record, after=state.head)
@@ -131,15 +135,12 @@ class Controller:
             self._log.info("rollout.sealed", of=word.hash, kind=word.kind)
         return 1
 
-    def _may(self, state: State, after: State) -> bool:
-        """Whether a move may be appended: one that begins to serve needs the seat of the family, taken for this very head."""
-        if self._seating is None or serves(state) or not percent(self.rollout, after):
-            return True
-        waits = self._seating.take(state)
+    def _refused(self, waits: tuple[str, ...]) -> bool:
+        """Whether the seat of the family, without which no move may begin to serve, cannot be had; why is said once."""
         if waits and waits != self._waits:
             self._log.info("move.waits", reason=waits[0])
         self._waits = waits
-        return not waits
+        return bool(waits)
 
     def _tidy(self, state: State) -> int:
         """Gives back a seat that is not needed; returns how many records that took."""

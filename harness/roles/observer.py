@@ -83,7 +83,7 @@ class Observer:
     def _take(self, source: str, records: Sequence[Record], now: int) -> None:
         observed, rows = self._observed[source], list[Observation]()
         read = self._read[source.rpartition("/")[0]]
-        position, arrived, n, invalid = observed.position, observed.arrived, observed.read, observed.invalid
+        position, arrived, n, invalid, n_others = observed.position, observed.arrived, observed.read, observed.invalid, 0
         for record in records:
             if record.position <= position:  # read again after an overrun
                 continue
@@ -101,6 +101,7 @@ class Observer:
                 found = read.read(document)
             n += 1
             if found == OTHERS:  # an exposure of a sibling's canary is well said, and none of ours
+                n_others += 1
                 continue
             if isinstance(found, str):
                 invalid += 1
@@ -111,7 +112,8 @@ class Observer:
             arrived = max(stated, arrived + 1)
             rows.append(found._replace(arrived=arrived))
         self._save(source, rows, replace(observed, position=position, arrived=arrived, read=n, invalid=invalid))
-        self._heard[source] = self._ran_on[source] = now
+        if n_others < len(records):  # else the source is silent for us
+            self._heard[source] = self._ran_on[source] = now
 
     def _save(self, source: str, rows: Sequence[Observation], observed: Observed) -> None:
         self._log.append(source, rows, observed, after=self._observed[source])

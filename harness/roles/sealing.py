@@ -40,6 +40,7 @@ BATCH_ROWS = 32_768
 NO_LOOK = ""  # of a decision before the first one
 GROUPS = {"unlabelled": False, "labelled": True}
 SUMS = ("counts.", "events.", "cells.")
+BESIDE = (".said", ".squares", ".greatest")  # one array of each part that a row is computed from: planned, asymptotic, requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +68,11 @@ def refold(rollout: Rollout, table: PairTable, *, as_of: int, stage: int, attemp
 
 
 def _sums(evidence: Evidence) -> bytes:
-    """What rows are computed from: sums and counts, what was decided at planned looks, sums of squares. Nothing of any unit."""
+    """What rows are computed from: sums and counts, what was decided at planned looks, sums of squares, labels asked for. Nothing of any
+    unit."""
     state = evidence.to_bytes()
-    planned = {name.rpartition(".")[0] + "." for name in unpack(state)[1] if name.endswith((".said", ".squares"))}
-    return keep(state, (*SUMS, *sorted(planned)))
+    beside = {name.rpartition(".")[0] + "." for name in unpack(state)[1] if name.endswith(BESIDE)}
+    return keep(state, (*SUMS, *sorted(beside)))
 
 
 def from_sums(rollout: Rollout, sums: Mapping[str, str], *, stage: int, attempt: int) -> tuple[GateResult, ...]:

@@ -28,14 +28,21 @@ class Seating:
         """Reads the seat; must be called before the chain is read."""
         self._seat = self._seats.load()
 
-    def take(self, state: State) -> tuple[str, ...]:
-        """Takes the seat for a move behind the head of this state. Returns why it cannot be had, in words; nothing when it is ours."""
+    def refused(self) -> tuple[str, ...]:
+        """Why the seat cannot be had now, in words; nothing when it can. Takes nothing: a move is weighed only where it could be made."""
         taken = beside(self._others)
         if taken:
             return taken
         seat = self._seat
         if seat.holder not in ("", self._own) and not self._is_free(seat):
             return (f"waits: `{seat.holder}` is about to enter its canary",)
+        return ()
+
+    def take(self, state: State) -> tuple[str, ...]:
+        """Takes the seat for a move behind the head of this state. Returns why it cannot be had, in words; nothing when it is ours."""
+        if refused := self.refused():
+            return refused
+        seat = self._seat
         if (seat.holder, seat.head) == (self._own, state.head):
             return ()
         return () if self._save(self._own, state.head) else ("waits: the seat of the canary has just changed hands",)

@@ -30,6 +30,7 @@ class Chain:
 
     def __init__(self) -> None:
         self.percent: float | None = 50.0
+        self.more: dict[str, str] = {}
         self._n = 0
 
     def __call__(self, rollout: str) -> dict[str, Any]:
@@ -39,6 +40,7 @@ class Chain:
         return {
             "rollout": rollout, "percent": self.percent, "standing": "running", "stage": 2, "kind": "canary", "config_sha256": "c" * 64,
             "head": f"h{self.percent:g}", "as_of": f"t{self._n}", "secret_check": secret_check(NAME, HASHER),
+            **self.more,
         }  # fmt: skip
 
 
@@ -96,6 +98,14 @@ def test_in_a_canary_a_unit_has_its_arm_as_value_and_variant(arm, client):
         "says": "stage 2 (canary), running, 50 %",
     }  # fmt: skip
     assert all(type(value) in (bool, int, float, str) for value in found.flag_metadata.values())
+
+
+def test_of_several_challengers_the_metadata_name_the_one_that_serves(chain, client):
+    """An exposure must say this name, and nobody else knows it."""
+    assert "challenger" not in ask(client, unit_of("challenger")).flag_metadata
+    chain.more = {"arms": f"{NAME}.fast", "challenger": "fast"}
+    found = until(lambda: ask(client, "u").flag_metadata.get("challenger"))
+    assert found == "fast"
 
 
 def test_a_split_without_a_targeting_key_is_the_default_and_says_so(client):

@@ -127,7 +127,8 @@ class PairLogContract:
         pair_log.apply(Effects(head=head(2, ordinal=300, resolved=300), labels={299: label, 5: label}), after=pair_log.load()[0])
         found = pair_log.rows(0, 300)
         assert found[299 * width :] == rows[299 * width :][: layout.label_at] + label
-        assert layout.label_order(found[5 * width : 6 * width]) == (samples.outcome(400, "e299").time, 0)
+        label_now = layout.label_of(found[5 * width : 6 * width])
+        assert label_now is not None and label_now[2:] == samples.outcome(400, "e299")[2:]
         assert (found[: 5 * width], found[6 * width : 299 * width]) == (rows[: 5 * width], rows[6 * width : 299 * width])
 
     def test_early_outcomes_fall_due_by_the_time_of_the_first(self, pair_log: PairLog) -> None:
@@ -165,10 +166,11 @@ class PairLogContract:
             assert (int(record["arrived"]), int(record["unit"]), bytes(record["key"])) == (samples.event(n, "x").arrived, 0, bytes(14))
             left = layout.forgotten(layout.records(rows[n * width : (n + 1) * width])).tobytes()
             assert record.tobytes()[: layout.label_at] == left[: layout.label_at]
-            assert layout.label_order(found[n * width : (n + 1) * width]) == (-1, 0)
+            assert layout.label_of(found[n * width : (n + 1) * width]) is None
         kept = [n for n in range(300) if n not in (5, 6, 280)]
         assert b"".join(found[n * width : (n + 1) * width] for n in kept) == b"".join(rows[n * width : (n + 1) * width] for n in kept)
-        assert layout.label_order(found[6 * width : 7 * width]) == (samples.outcome(400, "e6").time, 0)
+        label_now = layout.label_of(found[6 * width : 7 * width])
+        assert label_now is not None and label_now[2:] == samples.outcome(400, "e6")[2:]
         assert {id: known.events for id, known in pair_log.find(list(ids.values())).items()} == {ids[280]: ((b"else", 7),)}
         assert pair_log.snapshot().head == head(4, ordinal=300, resolved=300, counts=head(2).counts)
 

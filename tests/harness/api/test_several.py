@@ -65,6 +65,8 @@ def test_the_common_name_has_the_arms_of_the_challenger_that_serves(world):
         found[name] = world.arms()
         assert found[name] == world.arms(f"{NAME}.{name}")
         assert (world.get("assignment")["arms"], world.get("assignment")["percent"]) == (f"{NAME}.{name}", 5.0)
+        for asked in (NAME, f"{NAME}.{name}"):  # what its exposures must say
+            assert read(world.get("assignment", asked), asked, Hasher(asked)).challenger == name
         mine = next(unit for unit, arm in found[name].items() if arm == "challenger")
         said = world.get(f"assign?unit={mine}")
         assert (said["rollout"], said["arm"], said["challenger"], said["percent"]) == (NAME, "challenger", name, 5.0)

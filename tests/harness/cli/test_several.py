@@ -110,6 +110,21 @@ def test_other_challengers_under_the_same_name_are_refused(wirings: dict[str, Wi
         create(config.load(changed(configs, tmp_path, only("challenger"))), redis_url, redis_url)
 
 
+def test_the_order_in_which_challengers_are_written_is_none_of_their_names(
+    wirings: dict[str, Wiring], shadow: Shadow, redis_url: str, configs: Path, tmp_path: Path
+):
+    """It is no part of a config's hash: the same config goes on, and can be amended."""
+
+    def turned(document: dict[str, Any]) -> None:
+        document["models"] = dict(reversed(document["models"].items()))
+
+    path = changed(configs, tmp_path, turned)
+    for rollout in config.load_all(path):
+        assert create(rollout, redis_url, redis_url).rollout.version == wirings[rollout.name].rollout.version
+    at = ("--reason", "again", "--store", redis_url)
+    assert shadow("amend", path, "--challenger", "plain", *at).code == 0
+
+
 def test_a_name_of_one_challenger_cannot_become_that_of_several(redis_url: str, redis_db: redis.Redis, configs: Path, tmp_path: Path):
     """Its mirror holds frames of another shape."""
 
@@ -164,4 +179,7 @@ def test_a_verdict_that_would_promote_holds_beside_one_that_serves(wirings: dict
         for beside, expected in (((), said), (("waits: `x` is in canary",), held)):
             verdict = decide.verdict(rollout, ledger, State, clock, code_version="1", beside=lambda beside=beside: beside)
             assert verdict["verdict"] == expected
-            assert verdict["reasons"][: len(beside)] == list(beside)
+            waits = [reason for reason in verdict["reasons"] if reason.startswith("waits: `x`")]
+            assert waits == ([] if said == "rollback" else list(beside)), "a rollback waits for nobody"
+        if said == "rollback":
+            assert decide.waits_for(rollout, ledger, State, clock, beside=lambda: ("waits: `x` is in canary",)) == []

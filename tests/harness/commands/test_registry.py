@@ -92,3 +92,17 @@ def test_the_only_rollout_needs_no_name_and_of_several_one_must_be_named():
         registry.find(None, directory)
     with pytest.raises(UsageError, match="rollout three: not in this store; it has one, two"):
         registry.find("three", directory)
+
+
+def test_a_rollout_whose_rows_are_laid_out_otherwise_is_refused_and_hides_no_other():
+    """Columns of one type would be exchanged without a word: what reads many rollouts leaves it out, and who names it is told."""
+    directory, journal = MemoryDirectory(), MemoryJournal()
+    register(directory, journal)
+    entry = json.loads(directory.all()["one"])
+    del entry["layout"]  # as it was written before rows were laid out by names
+    directory.replace("one", json.dumps(entry).encode())
+    register(directory, MemoryJournal(), replace(ONE, name="two"))
+    for read in (lambda: registry.find("one", directory), lambda: register(directory, journal)):
+        with pytest.raises(UsageError, match="rollout one: another release created it and laid its rows out otherwise"):
+            read()
+    assert registry.names(directory) == ["two"]

@@ -12,9 +12,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import decided
 import pyarrow.parquet as pq
 import pytest
+import redis
 import yaml
+
+from harness.adapters.archive import FileArchive
+from harness.commands import audit
 
 N = 1_200
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -178,3 +183,20 @@ def test_labels_that_come_only_add_to_the_evidence(made: Stream, verdict: dict[s
     for less, more in zip(fewer["gates"], verdict["gates"], strict=True):
         assert less["log_e_pass"] <= more["log_e_pass"] + 1e-9 and less["log_e_fail"] <= more["log_e_fail"] + 1e-9
     assert fewer["gates"][0]["labels"]["pending"] > verdict["gates"][0]["labels"]["pending"]
+
+
+def test_a_decision_that_rests_on_requests_is_computed_again_from_its_records(
+    tmp_path: Path, redis_url: str, redis_db: redis.Redis, monkeypatch: pytest.MonkeyPatch
+):
+    """From the sums and from the sealed pairs: a label that had not come counts as it did when it was decided."""
+    events, labels = decided.stream()
+    asked = [json.loads(line) for line in labels]
+    for k, label in enumerate(asked):
+        label["data"] |= {"age": None if k % 40 == 3 else label["data"]["age"], "asked": True, "p": 0.8}
+    monkeypatch.setattr(decided, "stream", lambda n: (events, [json.dumps(label).encode() for label in asked]))
+    outcomes = {**decided.CONFIG["outcomes"], "propensity": {"field": "/p", "least": 0.5}, "requested": {"field": "/asked"}}
+    gates = [{"name": "minors", "metric": {"harm": "minor_in"}, "worse_by_at_most": 0.9}, *decided.CONFIG["gates"][2:]]
+    found = decided.decide(tmp_path, redis_url, outcomes=outcomes, gates=gates)
+    assert found.verdict["gates"][0]["labels"]["pending"] > 0
+    said = audit.verify(found.links, FileArchive(found.archive), heads=[], level="pairs")
+    assert (said.disagreements, [each.level for each in said.decisions]) == ([], ["pairs"])

@@ -12,7 +12,7 @@ import pytest
 
 from analysis.types import Metric
 from harness.config import load, load_all, parse
-from harness.core.rollout import Line, Reader, Rollout, Stage
+from harness.core.rollout import LAYOUT, Line, Reader, Rollout, Stage
 from harness.core.table import RowLayout, recorded_decisions
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -213,6 +213,13 @@ def test_the_hash_is_of_what_the_config_says(good: Any, put: Callable[..., Any],
     path.write_text("# another comment\n" + text)
     assert load(path).sha256 == load(CONFIGS / "age-regression.yaml").sha256
     assert len(before.sha256) == 64
+
+
+def test_frames_of_another_layout_are_of_another_version(age: Rollout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A router of before must not hand a joiner of now a segment's value in the place of another one's."""
+    before = age.version
+    monkeypatch.setattr("harness.core.rollout.LAYOUT", LAYOUT + 1)
+    assert age.version != before
 
 
 def test_a_rollout_goes_to_another_process(age: Rollout) -> None:

@@ -60,6 +60,8 @@ def test_they_read_one_mirror(two: Document):
     assert (fast.version, fast.mirror) == (exact.version, "age-test")
     two["outputs"]["age"]["exact"] = {"field": "/exact_age"}
     assert [rollout.version for rollout in rollouts(two)] == [fast.version] * 2
+    two["models"] = dict(reversed(two["models"].items()))
+    assert {rollout.version for rollout in rollouts(two)} == {fast.version}, "the order of keys is no part of a config"
     two["models"]["third"] = {"uri": "recorded:t.jsonl"}
     assert fast.version not in {rollout.version for rollout in rollouts(two)}
     assert {rollout.alpha for rollout in rollouts(two)} == {0.05 / 3}

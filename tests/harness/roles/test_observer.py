@@ -13,7 +13,7 @@ from harness.adapters.codec import MsgpackCodec
 from harness.core.errors import HeadMoved
 from harness.core.observations import segment_codes
 from harness.core.reading import WATERMARK, timestamp
-from harness.core.rollout import Exposures, Measure, Segment
+from harness.core.rollout import Exposures, Family, Measure, Rollout, Segment
 from harness.core.routing import Hasher
 from harness.ports.clock import ManualClock
 from harness.ports.intake import Taken
@@ -39,9 +39,9 @@ class Canary:
         self.topology = topology.create(ROLLOUT, 1, self.bus)
         self.observer = self.made()
 
-    def made(self) -> Observer:
+    def made(self, of: Rollout = ROLLOUT) -> Observer:
         made = Observer(
-            ROLLOUT, self.topology, bus=self.bus, log=self.log, intake=self.intake, codec=MsgpackCodec(), clock=self.clock
+            of, self.topology, bus=self.bus, log=self.log, intake=self.intake, codec=MsgpackCodec(), clock=self.clock
         )
         made.hold(("exposures/0", "spend/0"))
         return made
@@ -170,3 +170,19 @@ def test_time_runs_on_behind_a_silent_source_and_on_a_watermark(canary: Canary):
     canary.send("spend/0", {**spent(9, 1), "type": WATERMARK, "time": timestamp(NOW + 10**9)})
     canary.observer.step()
     assert (canary.log.load("spend/0").arrived, len(canary.rows("spend/0"))) == (NOW + 10**9, 1)
+
+
+def test_time_runs_on_behind_a_source_in_which_only_another_challenger_speaks(canary: Canary):
+    """A sibling's exposures are none of ours: who is in canary must not wait for its own while theirs keep coming."""
+    canary.observer = canary.made(replace(ROLLOUT, family=Family(name="sample", challengers=("fast", "exact"), challenger="exact")))
+    canary.send("exposures/0", exposed(1, "exact", percent=1))
+    canary.observer.step()
+    before = canary.log.load("exposures/0").arrived
+    for n in range(2, 10):
+        canary.clock.move_to(canary.clock.now() + 1_000_000)
+        canary.send("exposures/0", exposed(n, "fast", time=NOW, percent=1))
+        canary.observer.step()
+        canary.observer.step()
+    seen = canary.log.load("exposures/0")
+    assert (seen.position, seen.read, seen.invalid, len(canary.rows("exposures/0"))) == (8, 9, 0, 1)
+    assert seen.arrived >= before + 5_000_000

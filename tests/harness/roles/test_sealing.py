@@ -67,13 +67,14 @@ def columns(seed: int = 1) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", ["no", "yes", "with requests"])
 @pytest.mark.parametrize("hours", [1, 30, 150])
-def test_the_recorded_sums_give_every_gate_the_row_that_the_pairs_give(hours: int, weighted: bool):
+def test_the_recorded_sums_give_every_gate_the_row_that_the_pairs_give(hours: int, weighted: str):
     """To the last bit: whatever a row is made of is either in the sums or in the config; early, midway and at the end."""
     changes: dict[str, Any] = {}
-    if weighted:
-        changes["outcomes"] = {**CONFIG["outcomes"], "propensity": {"field": "/p", "least": 0.1}}
+    if weighted != "no":
+        requested = {"requested": {"field": "/asked"}} if weighted == "with requests" else {}
+        changes["outcomes"] = {**CONFIG["outcomes"], "propensity": {"field": "/p", "least": 0.1}, **requested}
         changes["gates"] = [gate for gate in GATES if gate["name"] not in ("guesses", "planned harm")]
     found = rollout(**changes)
     table = without_ids(table_of(found, columns(), source="test"))

@@ -21,7 +21,7 @@ from harness.core.stages import Standing, State, serves, since_text
 from harness.ports.clock import ManualClock
 from harness.ports.journal import ROOT
 from harness.ports.ledger import Published
-from harness.roles.controller import Controller
+from harness.roles.controller import Controller, Evidence
 from harness.roles.seating import Seating, beside
 from harness.roles.standing import Follower
 from harness.testing.doubles import MemoryJournal
@@ -77,14 +77,14 @@ class Duel:
         }  # fmt: skip
         return Published(verdict=json.dumps(verdict).encode(), looked=self.clock.now())
 
-    def controller(self, name: str, around: Callable[[Any], Any] = lambda port: port) -> Controller:
+    def controller(self, name: str, around: Callable[[Any], Any] = lambda port: port, evidence: Evidence | None = None) -> Controller:
         """A worker; `around` stands between it and its ports."""
         family = self.rollouts[name].family
         assert family is not None
         others = {other: Follower(around(self.journals[other])).now for other in family.siblings}
         return Controller(
             self.rollouts[name], journal=around(self.journals[name]), ledger=around(_Ledger(self, name)), clock=self.clock,
-            outbox=Untold, code_version="1", seating=Seating(family, around(self.seats), others),
+            outbox=Untold, code_version="1", seating=Seating(family, around(self.seats), others), evidence=evidence,
         )  # type: ignore[arg-type]  # fmt: skip
 
 
@@ -126,6 +126,25 @@ def test_both_pass_one_is_in_canary_and_the_other_waits_until_it_is_over(duel: D
     assert duel.served() == ["exact"]
     assert (duel.state("fast").standing, duel.state("exact").stage) == (Standing.ROLLED_BACK, 1)
     assert duel.seats.load().holder == "exact"
+
+
+def test_who_waits_for_the_seat_seals_nothing_meanwhile(duel: Duel):
+    """It may wait for weeks beside a canary: neither its pairs are folded at each step, nor is an archive kept of each look."""
+    walk(duel, "fast")
+    sealed: list[str] = []
+
+    def evidence(state: State, verdict: Any) -> dict[str, Any]:
+        sealed.append(verdict["as_of"])
+        return {"evidence": {}}
+
+    waiting = duel.controller("exact", evidence=evidence)
+    for _ in range(3):
+        waiting.step()
+    assert sealed == [] and duel.state("exact").n_records == 1
+    duel.says["fast"] = "rollback"
+    walk(duel, "fast")
+    waiting.step()
+    assert len(sealed) == 1 and duel.served() == ["exact"]
 
 
 def test_after_a_promotion_the_others_stay_where_they_are(duel: Duel):

@@ -139,9 +139,10 @@ def test_what_another_challenger_still_needs_is_not_trimmed(pair: Pair):
         assert (pair.counts(name).overrun, pair.counts(name).paired) == (0, 40)
 
 
-@pytest.mark.parametrize(("arm", "found"), [("fast", 1.0), ("challenger", 1.0), ("incumbent", 0.0), ("exact", None), ("slow", None)])
-def test_an_exposure_may_name_the_challenger(crew: Callable[..., Any], arm: str, found: float | None):
-    """Production knows it by its name. Another one's exposure is none of ours, and no garbage either."""
+@pytest.mark.parametrize(("arm", "found"), [("fast", 1.0), ("incumbent", 0.0), ("exact", None), ("challenger", None), ("slow", None)])
+def test_an_exposure_names_the_challenger(crew: Callable[..., Any], arm: str, found: float | None):
+    """Production knows it by its name. Another one's exposure is none of ours, and no garbage either; one that only says `challenger` is
+    garbage: each of them would tell of the people whom another one served as of its own."""
     exposures = {"exposures": {"topic": "small.exposures", "unit": "subject", "arm": "/arm"}}
     rollout = Pair(crew, **exposures).rollouts[0]
     read = ObservationReader(rollout, Hasher(rollout.mirror), "exposures").read
@@ -151,6 +152,7 @@ def test_an_exposure_may_name_the_challenger(crew: Callable[..., Any], arm: str,
     said = read(record)
     if found is None:
         assert ("another challenger" in str(said)) is (arm == "exact")
+        assert ("incumbent, or the name of one of several challengers" in str(said)) is (arm in ("challenger", "slow"))
     else:
         assert not isinstance(said, str)
         assert said.value == found
