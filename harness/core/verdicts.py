@@ -95,7 +95,7 @@ def _reason(gate: Gate, whole: GateResult, rows: Sequence[GateResult], labelled_
         then = {"rollback": "", "hold": " (holds)", "report": ""}[gate.on_fail]
         row = max(worst, key=lambda r: r.log_e_fail if r.log_e_fail is not None else -math.inf)
         alarms = [r.alarmed_at for r in worst if r.alarmed_at is not None]
-        numbers = f"{_number(row.estimate)} [{_number(row.lower)}, {_number(row.upper)}], limit {row.limit:g}"
+        numbers = f"{_number(row.estimate)} [{_number(row.lower)}, {_number(row.upper)}], limit {_line(gate)}"
         alarm = f"; its change detector alarmed at {timestamp(min(alarms))}" if alarms else ""
         return f"{gate.name}: failed{_among(worst)}{then}: {numbers}{alarm}"
     reason = whole.reason or "insufficient"
@@ -112,6 +112,12 @@ def _among(rows: Sequence[GateResult]) -> str:
     """The segments of these rows, in words; empty for the whole gate."""
     places = ", ".join(" ".join(f"{k}={v}" for k, v in r.segment.items()) for r in rows if r.segment)
     return f" among {places}" if places else ""
+
+
+def _line(gate: Gate) -> str:
+    """The limit on the side of the numbers that are held against it: worse by at most 0.03 is not under -0.03."""
+    sign = {"worse_by_at_most": "-", "within": "±"}.get(gate.word, "") if gate.limit else ""
+    return f"{sign}{gate.limit:g}"
 
 
 def _number(value: float | None) -> str:

@@ -105,6 +105,17 @@ def test_the_reason_names_the_worst_segment_first():
     assert said == ["flips: failed among gender=female: +0.09 [+0, +0.02], limit 0.05"]
 
 
+@pytest.mark.parametrize(
+    ("word", "limit", "line"),
+    [("below", 0.05, "0.05"), ("worse_by_at_most", 0.03, "-0.03"), ("worse_by_at_most", 0.0, "0"), ("within", 0.1, "±0.1")],
+)
+def test_the_reason_of_a_fail_gives_the_limit_on_the_side_of_its_numbers(word: str, limit: float, line: str):
+    """-0.16, limit 0.03 would read as if it were far on the right side."""
+    harm = gate("harm", metric=Metric(kind="harm", policy="adult", truth=False, decisions=("allow",)), word=word, limit=limit)
+    (said,) = reasons([harm], [result("harm", status=Status.FAIL, estimate=-0.16, limit=limit)], labelled_wait=None)
+    assert said.endswith(f"], limit {line}")
+
+
 def test_an_undecided_labelled_gate_says_until_when_labels_may_come():
     """A hold tells how long it may take."""
     harm = gate("harm", metric=Metric(kind="harm", policy="adult", truth=False, decisions=("allow",)))
