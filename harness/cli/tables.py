@@ -27,6 +27,7 @@ from harness.wiring import code_version
 
 Challenger = Annotated[str | None, typer.Option(help="Of several challengers, this one.", show_default="the only one")]
 ConfigFile = Annotated[Path, typer.Argument(help="The rollout: a YAML file.", show_default=False)]
+LINES = "Lines at which a score becomes a decision, as in 13,16,18. Needed unless the truth is true and false; then 0.5 is assumed."
 Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 
 
@@ -81,7 +82,7 @@ def compare(
     old: Annotated[str, typer.Option(help="Column with the score of the model that decides now.")],
     new: Annotated[str, typer.Option(help="Column with the score of the model on trial.")],
     truth: Annotated[str | None, typer.Option(help="Column with what turned out to be true: a number, or true and false.")] = None,
-    at: Annotated[str | None, typer.Option(help="Lines at which a score becomes a decision, as in 13,16,18.")] = None,
+    at: Annotated[str | None, typer.Option(help=LINES)] = None,
     unit: Annotated[str | None, typer.Option(help="Column with the person (or item) that a row is of.")] = None,
     by: Annotated[str | None, typer.Option(help="Columns to split by, as in gender,region.")] = None,
     on: Annotated[str | None, typer.Option(help="Column with the id of a row; joins two files.")] = None,

@@ -6,7 +6,7 @@ Whatever had to be assumed is said. Intervals come from the evidence that gates 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import ceil, floor, isfinite, log10
 from pathlib import Path
@@ -283,7 +283,7 @@ def _cells(there: NDArray[np.bool_], values: NDArray[Any]) -> NDArray[Any]:
 # --------------------------------------------------------------------------------------------------------------------- the numbers
 def _judged(rollout: Rollout, draft: Draft, text: str, table: PairTable, notes: Notes, code_version: str) -> Compared:
     unlabelled, labelled = fold(rollout, table)
-    rows = combine(unlabelled.plan, unlabelled, labelled)
+    rows = [replace(row, alarmed_at=None) for row in combine(unlabelled.plan, unlabelled, labelled)]  # a table has no times to tell
     verdict = verdict_document(
         rollout,
         rows=rows,

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from harness.pages.words import humanised
+
 MARGIN = 0.01
 MOST_FLIPS = 0.05
 NO_KEYS = frozenset({"yes", "no", "on", "off", "true", "false", "null"})  # YAML reads these words as something else
@@ -174,7 +176,7 @@ def _gates(draft: Draft) -> list[str]:
 
 def gate_name(harm: str) -> str:
     """The name of the gate of a harm."""
-    return f"no more {harm.replace('_', ' ')}"
+    return f"no more {humanised(harm)}"
 
 
 def _tail() -> list[str]:

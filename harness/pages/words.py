@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,8 +33,8 @@ ADULT = 18
 
 
 def humanised(name: str) -> str:
-    """A name of the config as words: violation_missed -> violation missed."""
-    return " ".join(name.replace("_", " ").split())
+    """A name of the config as words: violation_missed -> violation missed, missed_at_0_5 -> missed at 0.5."""
+    return " ".join(re.sub(r"(?<!\d)0_(?=\d)", "0.", name).replace("_", " ").split())
 
 
 def listed(words: Sequence[str], last: str = "and") -> str:

@@ -253,6 +253,15 @@ def test_a_boolean_truth_is_the_class_at_every_line(tmp_path):
     assert "scores lie in 0 to 1: the smallest round range that holds every value" in found.notes.assumed
 
 
+def test_a_table_without_times_tells_no_date_and_writes_its_line_with_a_point(tmp_path):
+    """All its rows are one look: an alarm has no moment; and 0_5 in a name of the config is 0.5 in words."""
+    found = compared(write(tmp_path / "moderation.csv", moderation(2_000)), old="v1", new="v2", truth="bad", at=(0.5,), unit="item", by=())
+    failed = [reason for reason in found.verdict["reasons"] if reason.startswith("few decisions change at 0.5: failed")]
+    assert failed and not any("2000-" in reason for reason in found.verdict["reasons"])
+    assert all(row["alarmed_at"] is None for row in found.verdict["gates"])
+    assert {"no more missed at 0.5", "no more wrongly flagged at 0.5"} <= {row["name"] for row in found.verdict["gates"]}
+
+
 def test_a_boolean_truth_needs_no_line(tmp_path):
     """Half is what everybody means, and it is said."""
     found = compared(write(tmp_path / "moderation.csv", moderation()), old="v1", new="v2", truth="bad", at=(), unit="item", by=())
