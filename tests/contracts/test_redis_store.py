@@ -64,6 +64,12 @@ def test_every_key_of_a_rollout_expires(pair_log, redis_db, redis_url):
     assert all(60_000 < ttl <= 100_000 for ttl in left.values()), left
 
 
+def labelled_at(pair_log, ordinal):
+    """(time, number) of a row's label."""
+    label = LAYOUT.label_of(pair_log.rows(ordinal, ordinal + 1))
+    return label.time, label.number
+
+
 def test_a_label_does_not_prolong_the_life_of_a_row(pair_log, redis_db):
     """`keep` is a promise about people's rows; a late label must not break it, and does not outlive its row."""
     pair_log.apply(everything(1, 0, 300), after=Head())
@@ -72,11 +78,11 @@ def test_a_label_does_not_prolong_the_life_of_a_row(pair_log, redis_db):
     label = LAYOUT.pack_label(OUTCOME)
     pair_log.apply(Effects(head=resolved(2, 300), labels={3: label, 299: label}), after=resolved(1, 300))
     for ordinal in (3, 299):
-        assert LAYOUT.label_order(pair_log.rows(ordinal, ordinal + 1)) == (OUTCOME.time, 0)
+        assert labelled_at(pair_log, ordinal) == (OUTCOME.time, 0)
     assert all(redis_db.pttl(f"shadow:{{sample:0}}:{key}") <= 50_000 for key in ("pairs:0", "tail", "labels:0", "labels:1"))
     pair_log.apply(Effects(head=resolved(3, 512), rows=rows(300, 512)), after=resolved(2, 300))
     assert redis_db.pttl("shadow:{sample:0}:labels:1") > 60_000  # its rows are kept from their last one on
-    assert LAYOUT.label_order(pair_log.rows(299, 300)) == (OUTCOME.time, 0)
+    assert labelled_at(pair_log, 299) == (OUTCOME.time, 0)
 
 
 @pytest.mark.parametrize("stop", [302, 512, 600])
