@@ -1,11 +1,12 @@
 """What a pair costs in the store, and how fast pairs come back out.
 
-    python benchmarks/store_bytes.py --store redis://127.0.0.1:6379/0 [--events 100000]
+    python benchmarks/store_bytes.py --store redis://127.0.0.1:6379/0 [--events 100000] [--ids none]
 
 Bytes: the rise of Redis's `used_memory` over all keys, divided by the pairs, for the age config (`configs/age-regression.yaml`, its
 models' answers standing in the events; one pair in ten has a label), once all is read; the bus is another Redis database, and its
 topics are deleted first. Rows a second: from the store to a pandas data frame of the whole pair table, beside a floor that reads the
 same chunks, unpacks them and makes a frame of columns that are there already; medians of pairs of runs. Needs an empty server.
+--ids is the config's `keep.ids` (its models disagree on almost every event, so `disagreements` keeps almost all ids).
 """
 
 from __future__ import annotations
@@ -75,12 +76,13 @@ def _cloudevent(id: str, k: int, data: dict[str, Any]) -> bytes:
     return json.dumps({**head, "data": data}).encode()
 
 
-def measured(n: int, store_url: str) -> Stored:
+def measured(n: int, store_url: str, ids: str = "none") -> Stored:
     """Runs every role in this process, on databases 1 (bus) and 2 (store) of the server."""
     base = store_url.rpartition("/")[0]
     bus_url, store_url, client = f"{base}/1", f"{base}/2", redis.Redis.from_url(store_url)
     document = yaml.safe_load(CONFIG.read_text())
     document["models"] |= {"incumbent": {"uri": "recorded:event:/old"}, "challenger": {"uri": "recorded:event:/new"}}
+    document["keep"]["ids"] = ids
     rollout = config.parse(document, source=str(CONFIG), folder=CONFIG.parent)
     before = client.info("memory")["used_memory"]
     wiring = Wiring(rollout, bus_url, store_url, 1, clock=ManualClock(), trust_stated=True)
@@ -145,8 +147,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--store", required=True)
     parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--ids", choices=("none", "disagreements", "all"), default="none")
     args = parser.parse_args()
-    sys.stdout.write(json.dumps(asdict(measured(args.events, args.store))) + "\n")
+    sys.stdout.write(json.dumps(asdict(measured(args.events, args.store, args.ids))) + "\n")
 
 
 if __name__ == "__main__":
