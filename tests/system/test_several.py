@@ -75,8 +75,8 @@ def test_each_challenger_has_the_verdict_of_a_replay_alone_and_a_hung_one_costs_
     if it had been alone. There is one mirror, one router and one lane of the incumbent."""
     alone = {name: replayed_alone(shadow, several, name) for name in ("good", "bad")}
     running = up(several, url=redis_url, options=["--shards", 2], roles=ROLES).start()
-    assert sorted(running.pids()) == sorted(ROLES)
-    hung = running.pids()["lane:bad"]
+    processes.until(lambda: sorted(running.pids()) == sorted(ROLES), processes.START_S, running.words)
+    hung = running.pid_of("lane:bad")
     os.kill(hung, signal.SIGSTOP)
     running.send(several.records)
     running.name = "proof.good"
@@ -94,6 +94,8 @@ def test_each_challenger_has_the_verdict_of_a_replay_alone_and_a_hung_one_costs_
     assert topics == {
         "proof.events", "proof.outcomes", "proof.mirror", "proof.predictions", "proof.good.records", "proof.bad.records"
     }  # fmt: skip
+    decided = json.loads(shadow("decide", "proof.bad", "--store", redis_url, "--json").stdout)  # a minute later: stale
+    assert decided["verdict"] == bad["verdict"]
     assert running.stop() == 0
     assert_looks(shadow, redis_url, good, bad)
 
@@ -108,8 +110,6 @@ def assert_looks(shadow: Shadow, url: str, good: dict[str, Any], bad: dict[str, 
     for command in ("status", "decide", "report", "export"):
         done = shadow(command, "proof", *place)
         assert (done.returncode, "proof.good, proof.bad" in done.stderr) == (2, True), done.stderr
-    decided = json.loads(shadow("decide", "proof.bad", *place, "--json").stdout)
-    assert decided["verdict"] == bad["verdict"]
 
 
 def test_a_replay_of_all_is_a_replay_of_each(several: Any, shadow: Shadow, tmp_path: Path):
